@@ -1,0 +1,39 @@
+//! The reading side: a connection of its own, which never waits for the writer. What can be read stands in each repository's file.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::db::tune;
+use super::error::StoreError;
+
+/// Reads the database as it was after the last commit.
+#[derive(Debug)]
+pub struct Reader {
+    conn: Connection,
+}
+
+impl Reader {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let conn =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        tune(&conn)?;
+        conn.pragma_update(None, "query_only", true)?;
+        Ok(Self { conn })
+    }
+
+    pub(super) fn conn(&self) -> &Connection {
+        &self.conn
+    }
+
+    /// Runs several reads on one state of the database.
+    ///
+    /// # Errors
+    /// What `read` fails with, or the database's.
+    pub fn snapshot<T>(&self, read: impl FnOnce(&Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let transaction = self.conn.unchecked_transaction()?;
+        let result = read(self);
+        transaction.finish()?;
+        result
+    }
+}

@@ -1,0 +1,171 @@
+//! The tables, and how a database of an earlier version becomes one of this.
+//!
+//! Migrations only go forward, each in one transaction; `PRAGMA user_version` is the number of those done. A released migration is
+//! never edited: a change is a new one at the end.
+//!
+//! Rows are written for the card, not for the reader: a sale dirties as few pages as it can. So a record's canonical bytes are stored
+//! once (in its own table; the op refers to it by `rec`), the ledger has no index by product, and a log's head, hash, clock and ticket
+//! counter are one row.
+
+use rusqlite::Connection;
+
+use super::error::StoreError;
+
+/// Says in the file's header that it is a till's database.
+pub(super) const APPLICATION_ID: i32 = 0x7469_6c6c;
+
+/// The schema that this version writes.
+pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
+
+/// From version n to n + 1, at index n.
+const MIGRATIONS: &[&str] = &[V1];
+
+const V1: &str = "
+-- Logs. own: 1 = this database authors it, 2 = it did before, 0 = another's. base = running hash before op 1.
+-- day, number: the business day (YYYYMMDD) of the last own ticket and the last number given on it. tail = hash of the log's last ticket.
+CREATE TABLE origin (
+    idx INTEGER PRIMARY KEY, origin INTEGER NOT NULL UNIQUE, own INTEGER NOT NULL, base BLOB NOT NULL,
+    head INTEGER NOT NULL, hash BLOB NOT NULL, floor INTEGER NOT NULL, hlc INTEGER NOT NULL,
+    day INTEGER NOT NULL, number INTEGER NOT NULL, tail BLOB NOT NULL);
+-- Last numbers of other days than the present one of an own log: the clock may come back to them.
+CREATE TABLE day_number (
+    origin_idx INTEGER NOT NULL, day INTEGER NOT NULL, last INTEGER NOT NULL,
+    PRIMARY KEY (origin_idx, day)) WITHOUT ROWID;
+-- Ops. hash = running hash after it. Insert-once records: body is NULL, rec is the record's rowid.
+CREATE TABLE op (
+    origin_idx INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL, kind INTEGER NOT NULL, schema INTEGER NOT NULL,
+    hash BLOB NOT NULL, body BLOB, rec INTEGER,
+    PRIMARY KEY (origin_idx, seq)) WITHOUT ROWID;
+-- Ops that this version cannot apply, by hash of kind, schema and body.
+CREATE TABLE held (
+    hash BLOB PRIMARY KEY, origin_idx INTEGER NOT NULL, seq INTEGER NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;
+-- Insert-once records. hash = SHA-256 of body. Of two contents under one id the smaller hash counts.
+CREATE TABLE ticket (
+    idx INTEGER PRIMARY KEY, id BLOB NOT NULL, hash BLOB NOT NULL, counts INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL, pos_id TEXT NOT NULL, body BLOB NOT NULL);
+CREATE INDEX ticket_id ON ticket (id);
+CREATE INDEX ticket_at ON ticket (at_ms);
+CREATE TABLE refund (
+    idx INTEGER PRIMARY KEY, id BLOB NOT NULL, hash BLOB NOT NULL, counts INTEGER NOT NULL,
+    ticket BLOB NOT NULL, at_ms INTEGER NOT NULL, pos_id TEXT NOT NULL, body BLOB NOT NULL);
+CREATE INDEX refund_id ON refund (id);
+CREATE INDEX refund_ticket ON refund (ticket);
+CREATE TABLE movement (
+    idx INTEGER PRIMARY KEY, id BLOB NOT NULL, hash BLOB NOT NULL, counts INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL, pos_id TEXT NOT NULL, body BLOB NOT NULL);
+CREATE INDEX movement_id ON movement (id);
+-- Counts of stock (movements of that kind that count), by product and by the count they replace (empty: none).
+CREATE TABLE counted (
+    product BLOB NOT NULL, replaces BLOB NOT NULL, id BLOB NOT NULL, at_ms INTEGER NOT NULL,
+    PRIMARY KEY (product, replaces, id)) WITHOUT ROWID;
+-- Running totals in thousandths, and what moved them. src_kind is the op kind, src_idx the record.
+CREATE TABLE stock (idx INTEGER PRIMARY KEY, product BLOB NOT NULL UNIQUE, total INTEGER NOT NULL);
+CREATE TABLE ledger (
+    n INTEGER PRIMARY KEY, stock_idx INTEGER NOT NULL, delta INTEGER NOT NULL, src_kind INTEGER NOT NULL, src_idx INTEGER NOT NULL);
+-- For a person to look at. kind: see store::Flag. subject = id of the record or product.
+CREATE TABLE flag (kind INTEGER NOT NULL, subject BLOB NOT NULL, PRIMARY KEY (kind, subject)) WITHOUT ROWID;
+-- Tickets whose predecessor in their till's chain is not here (yet).
+CREATE TABLE unchained (
+    previous BLOB NOT NULL, ticket_idx INTEGER NOT NULL, PRIMARY KEY (previous, ticket_idx)) WITHOUT ROWID;
+-- Products, categories, customers. change = its newest row in change.
+CREATE TABLE entity (
+    idx INTEGER PRIMARY KEY, kind INTEGER NOT NULL, id BLOB NOT NULL, alive INTEGER NOT NULL,
+    sku TEXT, barcode TEXT, name TEXT, registers BLOB NOT NULL, change INTEGER NOT NULL, UNIQUE (kind, id));
+CREATE INDEX entity_sku ON entity (sku) WHERE sku IS NOT NULL;
+CREATE INDEX entity_barcode ON entity (barcode) WHERE barcode IS NOT NULL;
+-- Entities with a field whose heads disagree.
+CREATE TABLE contested (entity_idx INTEGER PRIMARY KEY);
+CREATE TABLE replaced (id INTEGER PRIMARY KEY);
+-- What changed, in order of arrival. kind: see store::ChangeKind. ref = idx of the record or entity.
+CREATE TABLE change (n INTEGER PRIMARY KEY, kind INTEGER NOT NULL, ref INTEGER NOT NULL);
+-- How far another till has an origin's log on its disk.
+CREATE TABLE ack (
+    till BLOB NOT NULL, origin INTEGER NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL,
+    PRIMARY KEY (till, origin)) WITHOUT ROWID;
+CREATE TABLE peer (
+    till BLOB PRIMARY KEY, name TEXT NOT NULL, addresses TEXT NOT NULL, last_seen_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE roster (
+    till BLOB PRIMARY KEY, public_key BLOB, pos_id TEXT, pos_name TEXT, admitted_ms INTEGER, retired_ms INTEGER,
+    hlc INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE memory (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// Brings a database to [`VERSION`].
+///
+/// # Errors
+/// [`StoreError::TooNew`] for one of a later version, [`StoreError::NotADatabase`] for one of another program.
+pub(super) fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
+    migrate_with(conn, MIGRATIONS)
+}
+
+fn migrate_with(conn: &mut Connection, migrations: &[&str]) -> Result<(), StoreError> {
+    let known = migrations.len() as u32;
+    let found = version(conn)?;
+    if found > known {
+        return Err(StoreError::TooNew { found, known });
+    }
+    for (done, migration) in (0u32..).zip(migrations).skip(found as usize) {
+        let transaction = conn.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", done + 1)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// The schema of a database; 0 for an empty one.
+///
+/// # Errors
+/// [`StoreError::NotADatabase`] for a database of another program.
+pub(super) fn version(conn: &Connection) -> Result<u32, StoreError> {
+    let version: u32 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let application: i32 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: u32 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if application != APPLICATION_ID && (version, application, tables) != (0, 0, 0) {
+        return Err(StoreError::NotADatabase(conn.path().unwrap_or("the file").to_owned()));
+    }
+    Ok(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tables(conn: &Connection) -> u32 {
+        conn.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn an_empty_database_becomes_one_of_this_version_once() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        migrate(&mut conn).unwrap();
+        let made = tables(&conn);
+        assert!(made > 15);
+        migrate(&mut conn).unwrap();
+        assert_eq!((version(&conn).unwrap(), tables(&conn)), (VERSION, made));
+    }
+
+    #[test]
+    fn rows_survive_a_later_migration_and_a_broken_one_changes_nothing() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        migrate_with(&mut conn, &[V1]).unwrap();
+        conn.execute("INSERT INTO memory VALUES ('k', 'v')", []).unwrap();
+        let broken = [V1, "ALTER TABLE memory ADD COLUMN extra INTEGER; SELECT nonsense"];
+        assert!(migrate_with(&mut conn, &broken).is_err());
+        assert_eq!(version(&conn).unwrap(), 1);
+        migrate_with(&mut conn, &[V1, "ALTER TABLE memory ADD COLUMN extra INTEGER NOT NULL DEFAULT 7"]).unwrap();
+        let row: (String, i64) =
+            conn.query_row("SELECT value, extra FROM memory", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!((version(&conn).unwrap(), row), (2, ("v".to_owned(), 7)));
+        assert_eq!(migrate(&mut conn), Err(StoreError::TooNew { found: 2, known: 1 }));
+    }
+
+    #[test]
+    fn the_database_of_another_program_is_left_alone() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE theirs (x)").unwrap();
+        assert!(matches!(migrate(&mut conn), Err(StoreError::NotADatabase(_))));
+        assert_eq!(tables(&conn), 1);
+    }
+}
