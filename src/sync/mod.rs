@@ -1,1 +1,208 @@
-//! sync
+//! How tills converge. Pure: [`Replica::handle`] takes the time and one [`Input`], and answers with [`Output`]s for the composition root
+//! to carry out. What the simulator runs and what a till runs is this same code.
+//!
+//! # The protocol in short
+//!
+//! 1. On a new link each side says what it has ([`Message::Have`]), then **pulls** what it lacks: [`Message::Want`] opens a stream of one
+//!    origin's ops from one source, bounded by credit that [`Message::Credit`] refills as the receiver commits.
+//! 2. A till **pushes** its own new ops to every peer that stands at its head. Ops of others are announced and pulled, so a full mesh
+//!    carries each op once per link and a partial mesh relays.
+//! 3. Only the op after the head is accepted, and only on the same running hash. What is at or below the head is compared, then dropped;
+//!    what is beyond is asked for. No gap is ever stored.
+//!
+//! # Invariants
+//!
+//! **Two phases.** Nothing is announced, pushed or acknowledged before the input that says it is durable ([`Input::Committed`],
+//! [`Input::Applied`]).
+//!
+//! **A `Have` is an acknowledgement.** It names durable heads only, so it serves a direct peer as its ack: there is no message for it.
+//!
+//! **Bounded.** For a peer at most [`WINDOW_BYTES`] are in flight by pull and [`WINDOW_BYTES`] by push; a peer that does not keep up stops
+//! being pushed to and finds out by `Have` that it must pull. Nothing is queued for it.
+//!
+//! **A fork is not merged here.** Where two contents stand at one place of a log, the origin is left alone and [`Event::Fork`] says so.
+
+mod message;
+mod peers;
+mod pull;
+mod replica;
+mod serve;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub use message::{ByeReason, KnownPeer, Message};
+pub use replica::{Replica, ReplicaOptions};
+pub use session::PeerView;
+
+use crate::model::id::{BootId, Origin, TillId};
+use crate::model::op::{Head, OpBatch, Seq};
+
+/// Milliseconds of a monotonic clock; its zero does not matter.
+pub type MonoMs = u64;
+
+/// The most bytes of ops in flight to a peer by pull, and as many by push.
+pub const WINDOW_BYTES: u32 = 256 * 1024;
+/// The most ops in one message.
+pub const BATCH_OPS_MAX: usize = 256;
+/// About the most bytes of ops in one message; a single op may be longer.
+pub const BATCH_BYTES_MAX: usize = 64 * 1024;
+/// The most origins pulled from one peer at once; they share its window.
+pub const PULLS_PER_LINK_MAX: usize = 4;
+/// The most origins that one `Have` names; a longer vector takes several.
+pub const HAVE_MAX: usize = 4096;
+/// The most peers that one `Peers` names.
+pub const PEERS_MAX: usize = 64;
+/// A `Have` with news waits this long for more.
+pub const NEWS_DELAY_MS: u64 = 30;
+/// At most one `Have` to a peer in this time, beyond the first with news.
+pub const HAVE_EVERY_MS: u64 = 1_000;
+/// Received ops of this many bytes are acknowledged without waiting.
+pub const ACK_BYTES: u32 = WINDOW_BYTES / 4;
+/// A pull without progress for this long changes its source.
+pub const STALL_MS: u64 = 3_000;
+/// A source that stalled is the last choice for this long.
+pub const STALL_PENALTY_MS: u64 = 30_000;
+/// An origin that is pushed to us is not pulled from others before this.
+pub const LIVE_GRACE_MS: u64 = 1_000;
+/// A store that could not apply is tried again after this.
+pub const APPLY_RETRY_MS: u64 = 1_000;
+/// A peer that was silent for this long is pinged.
+pub const PING_AFTER_MS: u64 = 3_000;
+/// A peer that was silent for this long is dead: noticed within 10 s.
+pub const DEAD_AFTER_MS: u64 = 9_000;
+/// An older link of a till that started anew must answer within this, or is replaced.
+pub const PROBE_MS: u64 = 1_000;
+/// Timers are rounded up to this, so that an idle till wakes up once for all its peers.
+pub const TIMER_GRAIN_MS: u64 = 250;
+/// A sync on demand gives up waiting for peers after this.
+pub const EPISODE_MS: u64 = 60_000;
+
+/// A link, numbered by the mesh; never used twice in one run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LinkId(pub u64);
+
+/// What happens to a replica.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Input {
+    /// A link is authenticated and open.
+    LinkUp {
+        /// Its number.
+        link: LinkId,
+        /// The till at its other end.
+        till: TillId,
+        /// That till's run.
+        boot: BootId,
+        /// Whether we dialled.
+        dialled_by_us: bool,
+    },
+    /// A link is gone.
+    LinkDown {
+        /// Its number.
+        link: LinkId,
+    },
+    /// A peer said something.
+    Message {
+        /// On which link.
+        link: LinkId,
+        /// What.
+        message: Message,
+    },
+    /// Our own ops are durable.
+    Committed(OpBatch),
+    /// Ops of another origin are durable.
+    Applied {
+        /// Whose.
+        origin: Origin,
+        /// The head now.
+        head: Head,
+    },
+    /// The store could not apply ops of another origin, or found that they do not continue its head.
+    NotApplied {
+        /// Whose.
+        origin: Origin,
+        /// The head as it is.
+        head: Head,
+    },
+    /// Ops that [`Output::Read`] asked for; `None` where they are not there.
+    Read {
+        /// For which link.
+        link: LinkId,
+        /// Whose.
+        origin: Origin,
+        /// What was read.
+        batch: Option<OpBatch>,
+    },
+    /// Exchange ops once, though `autoSync` is off.
+    SyncNow,
+    /// Tills that are known with an address, to tell peers of.
+    Known(Vec<KnownPeer>),
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done for a replica.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Output {
+    /// Tell a peer.
+    Send {
+        /// On which link.
+        link: LinkId,
+        /// What.
+        message: Message,
+    },
+    /// Make ops of another origin durable, then say [`Input::Applied`] or [`Input::NotApplied`]. Batches of one origin in the given order.
+    Apply(OpBatch),
+    /// Read ops, then say [`Input::Read`].
+    Read {
+        /// For which link.
+        link: LinkId,
+        /// Whose.
+        origin: Origin,
+        /// The first sequence number.
+        from: Seq,
+        /// About how many bytes at most; at least one op.
+        bytes_max: usize,
+    },
+    /// Say `Bye` and close.
+    Close {
+        /// Which link.
+        link: LinkId,
+        /// Why.
+        reason: ByeReason,
+    },
+    /// Something that a person or another part should know.
+    Event(Event),
+}
+
+/// What a person or another part should know.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// A till is linked and has told what it has.
+    PeerReady(TillId),
+    /// A till's last link is gone.
+    PeerGone(TillId),
+    /// A till is known to hold more.
+    PeerHas(TillId),
+    /// A till told addresses of others.
+    PeersTold(Vec<KnownPeer>),
+    /// Two contents stand at one place of an origin's log. It is exchanged no more.
+    Fork {
+        /// The origin.
+        origin: Origin,
+        /// The till where the other branch was seen.
+        seen_at: TillId,
+    },
+    /// Our own origin goes further at a peer than here: this database is older than what it once said.
+    OwnOriginAhead {
+        /// The till where it was seen.
+        seen_at: TillId,
+    },
+    /// A sync on demand is over.
+    Synced {
+        /// Ops received in it.
+        received: u64,
+        /// Whether every linked till and we now hold the same.
+        complete: bool,
+    },
+}

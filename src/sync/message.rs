@@ -1,0 +1,74 @@
+//! What tills say to each other once a link is open.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::id::{Origin, TillId};
+use crate::model::op::{Head, OpBatch, Seq};
+
+/// A message. Variants are added at the end only: their position is their number on the wire.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// Durable heads, of all origins or of those that changed since the last one. At most [`super::HAVE_MAX`].
+    Have(Vec<(Origin, Head)>),
+    /// Send one origin's ops from here on, so many bytes at first. Ends an earlier stream of that origin.
+    Want {
+        /// Whose log.
+        origin: Origin,
+        /// The first sequence number.
+        from: Seq,
+        /// So many bytes may be sent.
+        credit: u32,
+    },
+    /// More may be sent of a stream.
+    Credit {
+        /// Whose log.
+        origin: Origin,
+        /// So many bytes more.
+        bytes: u32,
+    },
+    /// Ops, with the head before the first.
+    Ops(OpBatch),
+    /// Answer with the same number.
+    Ping(u64),
+    /// The answer.
+    Pong(u64),
+    /// Tills that we know, and where.
+    Peers(Vec<KnownPeer>),
+    /// This link ends.
+    Bye(ByeReason),
+}
+
+/// A till and where it was last reached.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct KnownPeer {
+    /// The till.
+    pub till: TillId,
+    /// `address:port`, the till's listening port.
+    pub address: String,
+}
+
+/// Why a link ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+pub enum ByeReason {
+    /// The till stops or p2p was turned off.
+    #[error("the till stops, or P2P was turned off there")]
+    Stopping,
+    /// Another link to the same till stays.
+    #[error("another link to the same till stays")]
+    Duplicate,
+    /// We dialled ourselves.
+    #[error("this address is the till itself")]
+    Ourselves,
+    /// The peer started anew and its old link is dead, or it has been silent for too long.
+    #[error("the peer did not answer")]
+    Dead,
+    /// The peer sent what the protocol does not allow.
+    #[error("the peer broke the protocol")]
+    Protocol,
+    /// The peer has been retired from the roster.
+    #[error("the till was retired from the store's roster")]
+    Retired,
+    /// The peer does not read what it is sent.
+    #[error("the peer does not read what it is sent")]
+    Slow,
+}

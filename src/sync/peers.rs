@@ -1,0 +1,130 @@
+//! Links: which stay, which are dead.
+
+use super::message::{ByeReason, KnownPeer, Message};
+use super::replica::{Replica, round_up};
+use super::session::Session;
+use super::{DEAD_AFTER_MS, Event, LinkId, MonoMs, Output, PEERS_MAX, PING_AFTER_MS, PROBE_MS};
+use crate::model::id::{BootId, TillId};
+
+impl Replica {
+    pub(super) fn on_link_up(&mut self, now: MonoMs, link: LinkId, till: TillId, boot: BootId, dialled_by_us: bool) {
+        if boot == self.boot {
+            self.out.push(Output::Close { link, reason: ByeReason::Ourselves });
+            return;
+        }
+        self.sessions.insert(link, Session::new(now, till, boot, dialled_by_us));
+        self.say_all(now, link);
+        if !self.known.is_empty() {
+            self.send(link, Message::Peers(self.known.clone()));
+        }
+        self.probe_older_boots(now, till, boot);
+    }
+
+    pub(super) fn on_link_down(&mut self, now: MonoMs, link: LinkId) {
+        let Some(session) = self.sessions.remove(&link) else { return };
+        self.pulls.retain(|_, pull| pull.link != link);
+        for log in self.logs.values_mut().filter(|l| l.live_from == Some(link)) {
+            log.live_from = None;
+        }
+        if session.ready && !self.sessions.values().any(|s| s.till == session.till && s.ready) {
+            self.event(Event::PeerGone(session.till));
+        }
+        self.pull(now);
+    }
+
+    /// Of two links to one run of a till, the one dialled by the smaller till id stays. The other is closed once that one is ready, so
+    /// that there is never a moment without a link. Both tills decide alike.
+    pub(super) fn close_duplicates(&mut self, now: MonoMs, till: TillId) {
+        let ours = self.till;
+        let by_the_smaller = |s: &Session| s.dialled_by_us == (ours < s.till);
+        let ready: Vec<LinkId> =
+            self.sessions.iter().filter(|(_, s)| s.till == till && s.ready).map(|(link, _)| *link).collect();
+        let mut losers = Vec::new();
+        for link in &ready {
+            let session = &self.sessions[link];
+            let better = |other: &&LinkId| {
+                let rival = &self.sessions[*other];
+                let same_dialler = rival.dialled_by_us == session.dialled_by_us;
+                // Link numbers are ours alone: of two links that one side dialled, only that side chooses.
+                let better = if same_dialler { session.dialled_by_us && *other < link } else { by_the_smaller(rival) };
+                rival.boot == session.boot && better
+            };
+            if ready.iter().any(|other| better(&other)) {
+                losers.push(*link);
+            }
+        }
+        for link in losers {
+            self.close(now, link, ByeReason::Duplicate);
+        }
+    }
+
+    /// A till that started anew is not kept out by its dead link: the old one must answer at once. Where it does, there are two live
+    /// clones, and both stay linked.
+    fn probe_older_boots(&mut self, now: MonoMs, till: TillId, boot: BootId) {
+        let n = self.next_ping;
+        self.next_ping += 1;
+        let older: Vec<LinkId> =
+            self.sessions.iter().filter(|(_, s)| s.till == till && s.boot != boot).map(|(link, _)| *link).collect();
+        for link in older {
+            if let Some(session) = self.sessions.get_mut(&link) {
+                session.heartbeat.probe_until = Some(now + PROBE_MS);
+                session.heartbeat.pinged = Some((n, now));
+            }
+            self.send(link, Message::Ping(n));
+        }
+    }
+
+    pub(super) fn on_pong(&mut self, now: MonoMs, link: LinkId, n: u64) {
+        let Some(heartbeat) = self.sessions.get_mut(&link).map(|s| &mut s.heartbeat) else { return };
+        if let Some((expected, at)) = heartbeat.pinged
+            && expected == n
+        {
+            heartbeat.round_trip_ms = Some(now.saturating_sub(at));
+        }
+    }
+
+    pub(super) fn on_known(&mut self, mut known: Vec<KnownPeer>) {
+        known.sort();
+        known.dedup();
+        known.truncate(PEERS_MAX);
+        if known == self.known {
+            return;
+        }
+        self.known = known;
+        for link in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.send(link, Message::Peers(self.known.clone()));
+        }
+    }
+
+    pub(super) fn run_timers(&mut self, now: MonoMs) {
+        for link in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.check_heartbeat(now, link);
+            if self.sessions.get(&link).is_some_and(|s| s.announce.due().is_some_and(|due| due <= now)) {
+                self.say_news(now, link);
+            }
+        }
+        self.end_episode_when_late(now);
+        self.check_pulls(now);
+    }
+
+    fn check_heartbeat(&mut self, now: MonoMs, link: LinkId) {
+        let Some(heartbeat) = self.sessions.get_mut(&link).map(|s| &mut s.heartbeat) else { return };
+        let silent = round_up(heartbeat.last_heard + DEAD_AFTER_MS) <= now;
+        if silent || heartbeat.probe_until.is_some_and(|until| until <= now) {
+            self.close(now, link, ByeReason::Dead);
+            return;
+        }
+        let last = heartbeat.last_heard.max(heartbeat.pinged.map_or(0, |(_, at)| at));
+        if round_up(last + PING_AFTER_MS) <= now {
+            let n = self.next_ping;
+            self.next_ping += 1;
+            heartbeat.pinged = Some((n, now));
+            self.send(link, Message::Ping(n));
+        }
+    }
+
+    pub(super) fn close(&mut self, now: MonoMs, link: LinkId, reason: ByeReason) {
+        self.out.push(Output::Close { link, reason });
+        self.on_link_down(now, link);
+    }
+}

@@ -1,0 +1,219 @@
+//! Taking: which origin is pulled from which peer, and what becomes of ops that arrive.
+
+use super::message::Message;
+use super::replica::{Log, Replica};
+use super::{
+    APPLY_RETRY_MS, LIVE_GRACE_MS, LinkId, MonoMs, Output, PULLS_PER_LINK_MAX, STALL_MS, STALL_PENALTY_MS, WINDOW_BYTES,
+};
+use crate::model::id::Origin;
+use crate::model::op::{Head, OpBatch};
+
+/// A stream that we asked for.
+#[derive(Debug)]
+pub(super) struct Pull {
+    pub(super) link: LinkId,
+    progress_at: MonoMs,
+    /// Credit that the source holds.
+    granted: u32,
+    /// Bytes received whose ops are not durable yet, with the sequence number that makes them so.
+    landing: Vec<(u64, u32)>,
+}
+
+impl Pull {
+    /// `None` while the wait is for our own store.
+    pub(super) fn stalls_at(&self) -> Option<MonoMs> {
+        self.landing.is_empty().then_some(self.progress_at + STALL_MS)
+    }
+
+    /// Bytes of the link's window that it holds.
+    fn in_flight(&self) -> u32 {
+        self.granted + self.landing.iter().map(|(_, bytes)| bytes).sum::<u32>()
+    }
+}
+
+/// What an arriving batch is to a log.
+enum Arrival {
+    Next(OpBatch),
+    Known,
+    Beyond,
+    Fork,
+}
+
+impl Replica {
+    /// Opens a stream for every origin of which a peer has more, one source each.
+    pub(super) fn pull(&mut self, now: MonoMs) {
+        if !self.is_active() {
+            return;
+        }
+        let mut origins: Vec<Origin> = self.sessions.values().flat_map(|s| s.has.0.keys().copied()).collect();
+        origins.sort_unstable();
+        origins.dedup();
+        for origin in origins {
+            self.pull_origin(now, origin);
+        }
+    }
+
+    fn pull_origin(&mut self, now: MonoMs, origin: Origin) {
+        let log = self.logs.get(&origin).copied().unwrap_or_default();
+        let most = self.sessions.values().map(|s| s.has.seq(origin)).max().unwrap_or(0);
+        if most <= log.pending.seq || log.forked {
+            if let Some(log) = self.logs.get_mut(&origin) {
+                log.gap_since = None;
+                log.wake_at = None;
+            }
+            return;
+        }
+        let since = log.gap_since.unwrap_or(now);
+        // Who pushes it to us and does not say that it stopped will push this too: peers that heard it first are not asked yet.
+        let pusher = log.live_from.and_then(|link| self.sessions.get(&link));
+        let is_pushed = pusher.is_some_and(|s| s.has.seq(origin) <= log.pending.seq);
+        let not_before = log.retry_at.max(if is_pushed { since + LIVE_GRACE_MS } else { 0 });
+        let entry = self.logs.entry(origin).or_default();
+        entry.gap_since = Some(since);
+        entry.wake_at = Some(not_before).filter(|at| *at > now);
+        if entry.wake_at.is_some() || self.pulls.contains_key(&origin) {
+            return;
+        }
+        let Some((link, credit)) = self.choose_source(now, origin, log.pending) else { return };
+        self.pulls.insert(origin, Pull { link, progress_at: now, granted: credit, landing: vec![] });
+        self.send(link, Message::Want { origin, from: log.pending.seq + 1, credit });
+    }
+
+    /// The peer that has more, did not stall of late, and gives us the fewest other streams.
+    fn choose_source(&self, now: MonoMs, origin: Origin, pending: Head) -> Option<(LinkId, u32)> {
+        let load = |link: &LinkId| self.pulls.values().filter(|p| p.link == *link).count();
+        let free = |link: &LinkId| {
+            let held: u32 = self.pulls.values().filter(|p| p.link == *link).map(Pull::in_flight).sum();
+            WINDOW_BYTES.saturating_sub(held)
+        };
+        let (link, session) = self
+            .sessions
+            .iter()
+            .filter(|(link, s)| {
+                s.ready && s.has.seq(origin) > pending.seq && load(link) < PULLS_PER_LINK_MAX && free(link) > 0
+            })
+            .min_by_key(|(link, s)| (s.penalty_until > now, load(link), **link))?;
+        let lacking = session.has.0.iter().filter(|(o, h)| h.seq > self.logs.get(o).map_or(0, |l| l.pending.seq));
+        let streams = lacking.count().clamp(1, PULLS_PER_LINK_MAX);
+        // A lone stream leaves a part of the window, so that a long one does not keep a short one waiting.
+        let share = (WINDOW_BYTES / u32::try_from(streams).unwrap_or(1)).min(WINDOW_BYTES / 4 * 3);
+        Some((*link, share.min(free(link))))
+    }
+
+    pub(super) fn on_ops(&mut self, now: MonoMs, link: LinkId, batch: OpBatch) {
+        let origin = batch.origin;
+        let bytes = u32::try_from(batch.wire_len()).unwrap_or(u32::MAX);
+        let after = batch.after();
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        if session.has.seq(origin) < after.seq {
+            session.has.0.insert(origin, after);
+        }
+        if !self.is_active() {
+            return;
+        }
+        let pulled = self.pulls.get_mut(&origin).filter(|p| p.link == link);
+        let is_pulled = pulled.is_some();
+        if let Some(pull) = pulled {
+            pull.progress_at = now;
+            pull.granted = pull.granted.saturating_sub(bytes);
+            pull.landing.push((after.seq, bytes));
+        }
+        let log = self.logs.entry(origin).or_default();
+        if !is_pulled {
+            log.live_from = Some(link);
+        }
+        match arrival(log, batch) {
+            Arrival::Next(part) => {
+                log.pending = after;
+                log.gap_since = None;
+                if let Some(session) = self.sessions.get_mut(&link) {
+                    session.announce.unacked_bytes = session.announce.unacked_bytes.saturating_add(bytes);
+                }
+                self.out.push(Output::Apply(part));
+            }
+            Arrival::Known => self.duplicates += 1,
+            Arrival::Beyond => self.pull(now),
+            Arrival::Fork => self.on_fork(origin, link),
+        }
+    }
+
+    /// Gives the source of an origin as much credit back as has become durable.
+    pub(super) fn refill(&mut self, now: MonoMs, origin: Origin) {
+        let log = self.logs.get(&origin).copied().unwrap_or_default();
+        let Some(pull) = self.pulls.get_mut(&origin) else { return };
+        let mut bytes = 0u32;
+        pull.landing.retain(|(seq, landed)| {
+            let durable = *seq <= log.durable.seq;
+            bytes = bytes.saturating_add(if durable { *landed } else { 0 });
+            !durable
+        });
+        let link = pull.link;
+        let most = self.sessions.get(&link).map_or(0, |s| s.has.seq(origin));
+        if most <= log.durable.seq {
+            self.pulls.remove(&origin);
+        } else if bytes > 0 {
+            pull.granted = pull.granted.saturating_add(bytes);
+            pull.progress_at = now;
+            self.send(link, Message::Credit { origin, bytes });
+        }
+    }
+
+    pub(super) fn on_not_applied(&mut self, now: MonoMs, origin: Origin, head: Head) {
+        let log = self.logs.entry(origin).or_default();
+        log.durable = head;
+        log.pending = head;
+        log.retry_at = now + APPLY_RETRY_MS;
+        log.gap_since = Some(now);
+        log.wake_at = Some(log.retry_at);
+        self.pulls.remove(&origin);
+    }
+
+    pub(super) fn check_pulls(&mut self, now: MonoMs) {
+        let stalled: Vec<Origin> = self
+            .pulls
+            .iter()
+            .filter(|(_, p)| p.stalls_at().is_some_and(|at| at <= now))
+            .map(|(origin, _)| *origin)
+            .collect();
+        for origin in &stalled {
+            if let Some(pull) = self.pulls.remove(origin)
+                && let Some(session) = self.sessions.get_mut(&pull.link)
+            {
+                session.penalty_until = now + STALL_PENALTY_MS;
+            }
+        }
+        let mut due = false;
+        for log in self.logs.values_mut().filter(|log| log.wake_at.is_some_and(|at| at <= now)) {
+            log.wake_at = None;
+            due = true;
+        }
+        if !stalled.is_empty() || due {
+            self.pull(now);
+        }
+    }
+}
+
+/// Compares a batch with where the log stands, and cuts off what is known.
+fn arrival(log: &Log, mut batch: OpBatch) -> Arrival {
+    if log.forked {
+        return Arrival::Known;
+    }
+    let at = log.pending;
+    if batch.before.seq > at.seq {
+        return Arrival::Beyond;
+    }
+    let known = usize::try_from(at.seq - batch.before.seq).unwrap_or(usize::MAX);
+    if known > batch.ops.len() {
+        return Arrival::Known;
+    }
+    let rest = batch.ops.split_off(known);
+    let met = batch.after();
+    // An empty log takes the offered hash as its base: a renamed log does not start from zero.
+    if at.seq > 0 && met.hash != at.hash {
+        return Arrival::Fork;
+    }
+    if rest.is_empty() {
+        return Arrival::Known;
+    }
+    Arrival::Next(OpBatch { origin: batch.origin, before: met, ops: rest })
+}
