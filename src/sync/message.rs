@@ -34,8 +34,6 @@ pub enum Message {
     Pong(u64),
     /// Tills that we know, and where.
     Peers(Vec<KnownPeer>),
-    /// This link ends.
-    Bye(ByeReason),
 }
 
 /// A till and where it was last reached.
@@ -45,30 +43,4 @@ pub struct KnownPeer {
     pub till: TillId,
     /// `address:port`, the till's listening port.
     pub address: String,
-}
-
-/// Why a link ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
-pub enum ByeReason {
-    /// The till stops or p2p was turned off.
-    #[error("the till stops, or P2P was turned off there")]
-    Stopping,
-    /// Another link to the same till stays.
-    #[error("another link to the same till stays")]
-    Duplicate,
-    /// We dialled ourselves.
-    #[error("this address is the till itself")]
-    Ourselves,
-    /// The peer started anew and its old link is dead, or it has been silent for too long.
-    #[error("the peer did not answer")]
-    Dead,
-    /// The peer sent what the protocol does not allow.
-    #[error("the peer broke the protocol")]
-    Protocol,
-    /// The peer has been retired from the roster.
-    #[error("the till was retired from the store's roster")]
-    Retired,
-    /// The peer does not read what it is sent.
-    #[error("the peer does not read what it is sent")]
-    Slow,
 }

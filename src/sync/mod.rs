@@ -31,7 +31,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use message::{ByeReason, KnownPeer, Message};
+pub use message::{KnownPeer, Message};
 pub use replica::{Replica, ReplicaOptions};
 pub use session::PeerView;
 
@@ -164,15 +164,30 @@ pub enum Output {
         /// About how many bytes at most; at least one op.
         bytes_max: usize,
     },
-    /// Say `Bye` and close.
+    /// Say goodbye and close.
     Close {
         /// Which link.
         link: LinkId,
         /// Why.
-        reason: ByeReason,
+        reason: CloseReason,
     },
     /// Something that a person or another part should know.
     Event(Event),
+}
+
+/// Why a replica closes a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CloseReason {
+    /// Another link to the same run of the till stays.
+    Duplicate,
+    /// The link leads to ourselves.
+    Ourselves,
+    /// The peer has been silent for too long.
+    Silent,
+    /// A newer run of the till is linked, and this link does not answer.
+    Replaced,
+    /// The peer sent what the protocol does not allow.
+    Violation,
 }
 
 /// What a person or another part should know.

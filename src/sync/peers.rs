@@ -1,15 +1,15 @@
 //! Links: which stay, which are dead.
 
-use super::message::{ByeReason, KnownPeer, Message};
+use super::message::{KnownPeer, Message};
 use super::replica::{Replica, round_up};
 use super::session::Session;
-use super::{DEAD_AFTER_MS, Event, LinkId, MonoMs, Output, PEERS_MAX, PING_AFTER_MS, PROBE_MS};
+use super::{CloseReason, DEAD_AFTER_MS, Event, LinkId, MonoMs, Output, PEERS_MAX, PING_AFTER_MS, PROBE_MS};
 use crate::model::id::{BootId, TillId};
 
 impl Replica {
     pub(super) fn on_link_up(&mut self, now: MonoMs, link: LinkId, till: TillId, boot: BootId, dialled_by_us: bool) {
         if boot == self.boot {
-            self.out.push(Output::Close { link, reason: ByeReason::Ourselves });
+            self.out.push(Output::Close { link, reason: CloseReason::Ourselves });
             return;
         }
         self.sessions.insert(link, Session::new(now, till, boot, dialled_by_us));
@@ -54,7 +54,7 @@ impl Replica {
             }
         }
         for link in losers {
-            self.close(now, link, ByeReason::Duplicate);
+            self.close(now, link, CloseReason::Duplicate);
         }
     }
 
@@ -110,8 +110,9 @@ impl Replica {
     fn check_heartbeat(&mut self, now: MonoMs, link: LinkId) {
         let Some(heartbeat) = self.sessions.get_mut(&link).map(|s| &mut s.heartbeat) else { return };
         let silent = round_up(heartbeat.last_heard + DEAD_AFTER_MS) <= now;
-        if silent || heartbeat.probe_until.is_some_and(|until| until <= now) {
-            self.close(now, link, ByeReason::Dead);
+        let replaced = heartbeat.probe_until.is_some_and(|until| until <= now);
+        if silent || replaced {
+            self.close(now, link, if replaced { CloseReason::Replaced } else { CloseReason::Silent });
             return;
         }
         let last = heartbeat.last_heard.max(heartbeat.pinged.map_or(0, |(_, at)| at));
@@ -123,7 +124,7 @@ impl Replica {
         }
     }
 
-    pub(super) fn close(&mut self, now: MonoMs, link: LinkId, reason: ByeReason) {
+    pub(super) fn close(&mut self, now: MonoMs, link: LinkId, reason: CloseReason) {
         self.out.push(Output::Close { link, reason });
         self.on_link_down(now, link);
     }

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::message::{ByeReason, KnownPeer, Message};
+use super::message::{KnownPeer, Message};
 use super::pull::Pull;
 use super::session::{PeerView, Session};
 use super::{
-    ACK_BYTES, DEAD_AFTER_MS, EPISODE_MS, Event, HAVE_MAX, Input, LinkId, MonoMs, Output, PEERS_MAX, PING_AFTER_MS,
-    TIMER_GRAIN_MS,
+    ACK_BYTES, CloseReason, DEAD_AFTER_MS, EPISODE_MS, Event, HAVE_MAX, Input, LinkId, MonoMs, Output, PEERS_MAX,
+    PING_AFTER_MS, TIMER_GRAIN_MS,
 };
 use crate::model::id::{BootId, Origin, TillId};
 use crate::model::op::{Head, OpBatch, Seq};
@@ -197,13 +197,12 @@ impl Replica {
                 peers.truncate(PEERS_MAX);
                 self.event(Event::PeersTold(peers));
             }
-            Message::Bye(_) => self.on_link_down(now, link),
         }
     }
 
     fn on_have(&mut self, now: MonoMs, link: LinkId, heads: Vec<(Origin, Head)>) {
         if heads.len() > HAVE_MAX {
-            self.out.push(Output::Close { link, reason: ByeReason::Protocol });
+            self.out.push(Output::Close { link, reason: CloseReason::Violation });
             return;
         }
         let mut more = false;

@@ -314,7 +314,7 @@ fn we_know_ourselves_by_boot_id() {
     let mut shop = Shop::new(1);
     let (till, boot) = (shop.tills[0].replica.till, shop.tills[0].replica.boot);
     let out = shop.tills[0].replica.handle(0, Input::LinkUp { link: LinkId(9), till, boot, dialled_by_us: true });
-    assert_eq!(out, [Output::Close { link: LinkId(9), reason: ByeReason::Ourselves }]);
+    assert_eq!(out, [Output::Close { link: LinkId(9), reason: CloseReason::Ourselves }]);
 }
 
 #[test]
