@@ -112,7 +112,8 @@ pub fn hex(bytes: &[u8]) -> String {
 /// The bytes of a hex text; `None` where it is not one.
 #[must_use]
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || text.len() % 2 != 0 {
+    // Digits only: `from_str_radix` alone would take a sign.
+    if !text.bytes().all(|b| b.is_ascii_hexdigit()) || !text.len().is_multiple_of(2) {
         return None;
     }
     (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect()
@@ -127,6 +128,7 @@ mod tests {
         let till = TillId::of_public_key(&[7; 32]);
         assert_eq!(till.to_string().parse::<TillId>().unwrap(), till);
         assert_eq!(unhex("0g"), None);
+        assert_eq!(unhex("+1"), None);
         assert_eq!(unhex("abc"), None);
         assert!("é".repeat(16).parse::<TillId>().is_err());
     }

@@ -5,6 +5,7 @@
 
 pub mod amount;
 pub mod clock;
+pub mod currency;
 pub mod id;
 #[cfg(test)]
 mod laws;
