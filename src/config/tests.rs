@@ -561,7 +561,9 @@ proptest! {
     }
 
     #[test]
-    fn unknown_fields_survive_saves_and_reopening(fields in prop::collection::btree_map("x[a-z]{1,8}", "-?[1-9][0-9]{0,40}|\"[a-z ]{0,9}\"|\\[ \\{ \\} \\]|null", 1..6)) {
+    fn unknown_fields_survive_saves_and_reopening(
+        fields in prop::collection::btree_map("x[a-z]{1,8}", "-?[1-9][0-9]{0,40}|\"[a-z ]{0,9}\"|\\[ \\{ \\} \\]|null", 1..6),
+    ) {
         let unknown: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":  {value}")).collect();
         let till = TillBox::with(&format!("{{ {} }}", unknown.join(" , ")));
         let (mut manager, _) = till.open(Memory::NoDatabase).unwrap();
@@ -572,7 +574,9 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_the_reader_fail_otherwise_than_by_saying_so(bytes in prop::collection::vec(any::<u8>(), 0..64), text in "[{}\\[\\]\",:0-9a-z\\\\ ]{0,40}") {
+    fn no_bytes_make_the_reader_fail_otherwise_than_by_saying_so(
+        bytes in prop::collection::vec(any::<u8>(), 0..64), text in "[{}\\[\\]\",:0-9a-z\\\\ ]{0,40}",
+    ) {
         for bytes in [&bytes[..], text.as_bytes()] {
             if let Ok(document) = Document::parse(bytes) {
                 check::read(&document, &remembered());
