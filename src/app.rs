@@ -1,1 +1,7 @@
-//! Composition root.
+//! Composition root: opens, binds, spawns, stops. It knows all parts; no part knows it.
+
+mod alerts;
+pub mod cli;
+mod run;
+
+pub use run::{RunOptions, run};
