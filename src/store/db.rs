@@ -1,51 +1,223 @@
-//! The writing side: one connection, one writer.
+//! The writing side: one connection, one writer, one transaction per call.
+//!
+//! Nothing here reads a clock or the system's randomness: both are arguments, so that a simulation drives it as the agent does.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use crate::model::clock::HybridClock;
+use crate::model::id::Origin;
+use crate::model::op::OpBatch;
+
 use super::error::StoreError;
+use super::memory::{self, Remember};
+use super::oplog::Logs;
 use super::reader::Reader;
-use super::request::{Entropy, Executed, Now, Request, StoreOptions};
+use super::request::{Committed, Entropy, Executed, Now, Reply, Request, StoreOptions};
 use super::schema;
+use super::stock::StockRows;
+use super::work::{Chain, Work};
 
 const _: () = assert!(rusqlite::ffi::SQLITE_VERSION_NUMBER >= 3_051_003, "SQLite 3.51.3 or later is needed");
 
 /// Prepared statements kept per connection.
 const STATEMENTS_MAX: usize = 128;
 
-/// The writer.
+/// The note that says which till wrote the database last.
+const WRITER: &str = "store.writer";
+
+/// The database's writer. It holds the lock of the database for as long as it lives.
+///
+/// It writes under one origin. A fresh one is minted when the database is made or restored, when it was written by another till (a
+/// cloned card), and when a peer turns out to hold ops of our origin that are not here (commits that a lying card lost): so the same
+/// place in a log is never written twice.
 pub struct Db {
-    conn: Connection,
+    pub(super) conn: Connection,
     options: StoreOptions,
     entropy: Box<dyn Entropy>,
+    memory: InMemory,
+    /// Set by a rollback: what is in memory must be read again.
+    stale: bool,
+    _lock: File,
+}
+
+/// What the database says, kept in memory; the truth is the database's after every savepoint.
+pub(super) struct InMemory {
+    pub(super) clock: HybridClock,
+    pub(super) logs: Logs,
+    pub(super) stock: StockRows,
+    pub(super) chain: Chain,
+}
+
+impl InMemory {
+    fn load(conn: &Connection, now: Now) -> Result<Self, StoreError> {
+        let logs = Logs::load(conn)?;
+        let clock = logs.clock(now);
+        Ok(Self { clock, logs, stock: StockRows::default(), chain: Chain::load(conn)? })
+    }
+
+    /// The clock is kept: it only grows, and what it has issued may have been seen.
+    fn reload(&mut self, conn: &Connection) -> Result<(), StoreError> {
+        self.logs = Logs::load(conn)?;
+        self.stock = StockRows::default();
+        self.chain = Chain::load(conn)?;
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db").field("path", &self.options.path).field("stale", &self.stale).finish_non_exhaustive()
+    }
 }
 
 impl Db {
-    /// Opens the database, making it where it is not there.
+    /// Opens the database, making it where it is not there, and tries again what an earlier version held.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] where another agent has it.
-    pub fn open(options: &StoreOptions, now: Now, entropy: Box<dyn Entropy>) -> Result<Self, StoreError> {
-        let _ = now;
-        let mut conn = Connection::open(&options.path)?;
-        conn.pragma_update(None, "page_size", 4096)?;
-        conn.pragma_update(None, "journal_mode", "WAL")?;
-        tune(&conn)?;
+    /// [`StoreError::Locked`] at once where another agent has it; [`StoreError::TooNew`], [`StoreError::NotADatabase`],
+    /// [`StoreError::Damaged`] where it is none of ours; or the disk's.
+    pub fn open(options: &StoreOptions, now: Now, mut entropy: Box<dyn Entropy>) -> Result<Self, StoreError> {
+        let lock = lock(&options.path)?;
+        let mut conn = connect(&options.path)?;
         schema::migrate(&mut conn)?;
-        Ok(Self { conn, options: options.clone(), entropy })
+        ensure_origin(&mut conn, options, entropy.as_mut())?;
+        let memory = InMemory::load(&conn, now)?;
+        let mut db = Self { conn, options: options.clone(), entropy, memory, stale: false, _lock: lock };
+        db.transact(now, |work, total| {
+            let taken = work.retry_held()?;
+            total.merge(std::mem::take(&mut work.done));
+            Ok(taken)
+        })?;
+        Ok(db)
     }
 
-    /// Does all requests in one transaction, each in its own savepoint.
+    /// Does all requests in one transaction, each in its own savepoint: one that fails leaves the others alone. When this returns, what
+    /// is reported as done is on the disk.
+    ///
+    /// Where the database or its disk fails, all requests of the call fail with it, and nothing of them is stored. The next call tries
+    /// again by itself.
     pub fn execute(&mut self, requests: Vec<Request>, now: Now) -> Executed {
-        let _ = (requests, now, &self.conn, self.entropy.u64());
-        Executed::default()
+        let count = requests.len();
+        let done = self.transact(now, |work, total| {
+            requests.into_iter().map(|request| work.in_savepoint(request, total)).collect::<Result<Vec<_>, _>>()
+        });
+        match done {
+            Ok((replies, committed)) => Executed { replies, committed },
+            Err(fault) => Executed { replies: vec![Err(fault); count], committed: Committed::default() },
+        }
     }
 
-    /// Opens a connection for reading.
+    /// Whether writing works: commits a change of nothing.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn probe(&mut self, now: Now) -> Result<(), StoreError> {
+        self.transact(now, |work, _| {
+            work.conn.execute("UPDATE origin SET own = own WHERE own = 1", []).map_err(Into::into)
+        })
+        .map(|_| ())
+    }
+
+    /// Opens a connection for reading, which never waits for this one.
     ///
     /// # Errors
     /// The database's.
     pub fn reader(&self) -> Result<Reader, StoreError> {
         Reader::open(&self.options.path)
+    }
+
+    /// The origin that this database writes under.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.memory.logs.own
+    }
+
+    /// Moves the write-ahead log into the database, as before a rest.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(())
+    }
+
+    fn transact<T>(
+        &mut self,
+        now: Now,
+        run: impl FnOnce(&mut Work<'_>, &mut Committed) -> Result<T, StoreError>,
+    ) -> Result<(T, Committed), StoreError> {
+        if self.stale {
+            self.memory.reload(&self.conn)?;
+            self.stale = false;
+        }
+        let mut total = Committed::default();
+        let outcome = command(&self.conn, "BEGIN IMMEDIATE").and_then(|()| {
+            let mut work = Work::new(&self.conn, &mut self.memory, &self.options.author, self.entropy.as_mut(), now);
+            let value = run(&mut work, &mut total)?;
+            total.last_change = last_change(&self.conn)?;
+            command(&self.conn, "COMMIT")?;
+            Ok(value)
+        });
+        match outcome {
+            Ok(value) => Ok((value, total)),
+            Err(fault) => {
+                self.stale = true;
+                // SQLite has rolled back already after some failures; a failure here leaves a transaction that BEGIN reports next.
+                if !self.conn.is_autocommit()
+                    && let Err(error) = command(&self.conn, "ROLLBACK")
+                {
+                    tracing::warn!(%error, "the transaction could not be rolled back");
+                }
+                Err(fault)
+            }
+        }
+    }
+}
+
+impl Work<'_> {
+    /// Does one request. The outer error is a fault that ends the transaction.
+    fn in_savepoint(
+        &mut self,
+        request: Request,
+        total: &mut Committed,
+    ) -> Result<Result<Reply, StoreError>, StoreError> {
+        command(self.conn, "SAVEPOINT request")?;
+        let reply = self.run(request).and_then(|reply| self.settle().map(|()| reply));
+        match reply {
+            Ok(reply) => {
+                command(self.conn, "RELEASE request")?;
+                total.merge(std::mem::take(&mut self.done));
+                Ok(Ok(reply))
+            }
+            Err(fault) if fault.is_fault() => Err(fault),
+            Err(refusal) => {
+                command(self.conn, "ROLLBACK TO request")?;
+                command(self.conn, "RELEASE request")?;
+                self.done = Committed::default();
+                self.memory.reload(self.conn)?;
+                Ok(Err(refusal))
+            }
+        }
+    }
+}
+
+impl Committed {
+    fn merge(&mut self, other: Self) {
+        match (&mut self.local, other.local) {
+            (Some(batch), Some(OpBatch { ops, .. })) => batch.ops.extend(ops),
+            (local, more) => *local = local.take().or(more),
+        }
+        for (origin, head) in other.heads {
+            self.heads.retain(|(known, _)| *known != origin);
+            self.heads.push((origin, head));
+        }
+        self.roster |= other.roster;
+        self.ahead.extend(other.ahead);
+        self.held += other.held;
+        self.origin = other.origin.or(self.origin);
     }
 }
 
@@ -57,4 +229,53 @@ pub(super) fn tune(conn: &Connection) -> Result<(), StoreError> {
          PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA busy_timeout = 2000;",
     )?;
     Ok(())
+}
+
+/// Opens a database for writing.
+pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let conn = Connection::open(path)?;
+    // The page size counts for a new file only, and before anything else.
+    conn.pragma_update(None, "page_size", 4096)?;
+    tune(&conn)?;
+    schema::version(&conn)?;
+    conn.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 4194304;",
+    )?;
+    Ok(conn)
+}
+
+/// Takes the lock of a database; it is free again when the file is dropped, also by a kill.
+pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(PathBuf::from(name))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// Sees to it that the database has an origin, of this till.
+fn ensure_origin(conn: &mut Connection, options: &StoreOptions, entropy: &mut dyn Entropy) -> Result<(), StoreError> {
+    let transaction = conn.transaction()?;
+    let till = options.author.till.to_string();
+    let writer = memory::note(&transaction, WRITER)?;
+    if writer.as_ref() != Some(&till) || !Logs::have_own(&transaction)? {
+        Logs::mint(&transaction, entropy)?;
+        let note = Remember::Note { key: WRITER.to_owned(), value: Some(till) };
+        memory::remember(&transaction, &note)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn command(conn: &Connection, sql: &'static str) -> Result<(), StoreError> {
+    conn.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}
+
+fn last_change(conn: &Connection) -> Result<u64, StoreError> {
+    let n: Option<i64> = conn.prepare_cached("SELECT max(n) FROM change")?.query_row([], |row| row.get(0))?;
+    Ok(n.unwrap_or(0).cast_unsigned())
 }

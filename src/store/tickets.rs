@@ -1,12 +1,29 @@
 //! Tickets.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension, Row};
 
+use crate::model::amount::{MONEY_MAX, Money, QUANTITY_MAX};
 use crate::model::id::Uuid;
-use crate::model::ticket::{Refund, Ticket, TicketStatus, Totals};
+use crate::model::op::{Body, kind};
+use crate::model::ticket::{LINES_MAX, Line, PAYMENTS_MAX, Refund, Refunded, Sale, Ticket, TicketStatus, Totals};
 
-use super::error::StoreError;
-use super::view::Cursor;
+use super::changes::{self, ChangeKind};
+use super::conflicts::Flag;
+use super::error::{Rejection, StoreError};
+use super::reader::Reader;
+use super::record::{self, Place, Record, Table};
+use super::refunds;
+use super::request::Reply;
+use super::view::{Cursor, LIMIT_MAX, Page};
+use super::work::Work;
+
+/// Ticket rows that one call of [`Reader::tickets`] looks at.
+const SCAN_MAX: i64 = 20_000;
+
+const TICKETS: Table = Table {
+    find: "SELECT idx, hash, counts FROM ticket WHERE id = ?1",
+    set_aside: "UPDATE ticket SET counts = 0 WHERE idx = ?1",
+};
 
 /// A ticket and what has become of it.
 #[derive(Clone, PartialEq, Debug)]
@@ -19,8 +36,8 @@ pub struct TicketView {
     pub refunds: Vec<Refund>,
     /// What has become of it.
     pub status: TicketStatus,
-    /// What it comes to. `None` where an amount is over the limit, in a ticket that another till sent.
-    pub totals: Option<Totals>,
+    /// What it comes to.
+    pub totals: Totals,
     /// SHA-256 of its canonical bytes: what the till's next ticket names.
     pub chain: [u8; 32],
 }
@@ -40,14 +57,234 @@ pub struct TicketQuery {
     pub pos_id: Option<String>,
 }
 
-/// The ticket that counts under an id.
-pub(super) fn view(conn: &Connection, id: Uuid) -> Result<Option<TicketView>, StoreError> {
-    let _ = (conn, id);
-    Ok(None)
+impl Work<'_> {
+    /// Records a sale.
+    pub(super) fn sell(&mut self, id: Uuid, sale: Sale) -> Result<Reply, StoreError> {
+        check(&sale)?;
+        let known: Vec<Ticket> = record::bodies(self.conn, "SELECT body FROM ticket WHERE id = ?1", id)?;
+        if known.iter().any(|ticket| ticket.sale == sale) {
+            return self.ticket_reply(id, false);
+        }
+        if !known.is_empty() {
+            return Err(StoreError::Conflict("ticket"));
+        }
+        let hlc = self.tick();
+        let made = self.made(hlc);
+        let day = self.business_day(made.at_ms);
+        let previous = self.memory.logs.own_tail();
+        let number = self.memory.logs.next_number(self.conn, day)?;
+        let number = format!("{}-{}-{day:08}-{number:04}", made.pos_id, self.memory.logs.own.short());
+        let ticket = Ticket { id, number, made, currency: self.author.currency, sale, previous };
+        let body = Body::Ticket(ticket);
+        let op = self.op(&body, hlc)?;
+        // Our own predecessor is the one just looked up.
+        let mut tail = previous;
+        let rec = self.fold(&body, &op, &mut tail)?;
+        self.append(op, rec, Some(tail))?;
+        self.ticket_reply(id, true)
+    }
+
+    fn ticket_reply(&self, id: Uuid, created: bool) -> Result<Reply, StoreError> {
+        let view = view(self.conn, id)?.ok_or(StoreError::NotFound("ticket"))?;
+        Ok(Reply::Ticket { view: Box::new(view), created })
+    }
+
+    /// Stores a ticket, ours or another's; gives its row. `tail` is the ticket before it in the log that brings it.
+    pub(super) fn insert_ticket(
+        &mut self,
+        ticket: &Ticket,
+        record: &Record<'_>,
+        tail: [u8; 32],
+    ) -> Result<i64, StoreError> {
+        let place = record::place(self.conn, &TICKETS, record)?;
+        match place {
+            Place::Known(idx) => return Ok(idx),
+            Place::First => {}
+            Place::Beaten(_) => record::flag(self.conn, Flag::TicketContents, ticket.id)?,
+            Place::Beats(former) => {
+                record::flag(self.conn, Flag::TicketContents, ticket.id)?;
+                if let Some(undone) = at(self.conn, former)? {
+                    for (product, delta) in undone.movements() {
+                        self.shift((product, -delta), (kind::TICKET, former))?;
+                    }
+                }
+            }
+        }
+        self.conn
+            .prepare_cached(
+                "INSERT INTO ticket (id, hash, counts, at_ms, pos_id, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute((
+                record.id.as_bytes(),
+                record.hash,
+                place.counts(),
+                ticket.made.at_ms.cast_signed(),
+                &ticket.made.pos_id,
+                record.body,
+            ))?;
+        let idx = self.conn.last_insert_rowid();
+        self.link(ticket, record, idx, tail)?;
+        if place.counts() {
+            for (product, delta) in ticket.movements() {
+                self.shift((product, delta), (kind::TICKET, idx))?;
+            }
+            changes::record(self.conn, ChangeKind::Ticket, idx)?;
+            refunds::check_over(self.conn, ticket.id)?;
+        }
+        Ok(idx)
+    }
+
+    /// Checks the chain of a till's tickets: each names the one before. A break is marked, never held.
+    fn link(&mut self, ticket: &Ticket, record: &Record<'_>, idx: i64, tail: [u8; 32]) -> Result<(), StoreError> {
+        if self.memory.chain.awaited.remove(&record.hash) {
+            self.conn.execute("DELETE FROM unchained WHERE previous = ?1", [record.hash])?;
+        }
+        // The till may have gone on under a fresh origin: then the predecessor is in another log. That is once per log: worth a scan.
+        if ticket.previous == tail || (tail == [0; 32] && is_here(self.conn, &ticket.previous)?) {
+            return Ok(());
+        }
+        self.memory.chain.awaited.insert(ticket.previous);
+        self.conn.execute(
+            "INSERT OR IGNORE INTO unchained (previous, ticket_idx) VALUES (?1, ?2)",
+            (ticket.previous, idx),
+        )?;
+        Ok(())
+    }
+}
+
+/// Whether the client may record this sale.
+fn check(sale: &Sale) -> Result<(), Rejection> {
+    let refuse = |path: String, message: &str| Err(Rejection { path, message: message.to_owned() });
+    if sale.lines.is_empty() || sale.lines.len() > LINES_MAX {
+        return refuse("lines".into(), &format!("a ticket has 1 to {LINES_MAX} lines"));
+    }
+    if sale.payments.len() > PAYMENTS_MAX {
+        return refuse("payments".into(), &format!("a ticket has at most {PAYMENTS_MAX} payments"));
+    }
+    for (i, line) in sale.lines.iter().enumerate() {
+        if let Err((field, message)) = check_line(line) {
+            return refuse(format!("lines[{i}].{field}"), message);
+        }
+    }
+    for (i, payment) in sale.payments.iter().enumerate() {
+        if !is_money(payment.amount) {
+            return refuse(format!("payments[{i}].amount"), "an amount is at most 9007199254740991 minor units");
+        }
+    }
+    if sale.totals().is_none() {
+        return refuse("lines".into(), "the total is at most 9007199254740991 minor units");
+    }
+    Ok(())
+}
+
+fn check_line(line: &Line) -> Result<(), (&'static str, &'static str)> {
+    if line.quantity.0 <= 0 || line.quantity.0 > QUANTITY_MAX {
+        return Err(("quantity", "a quantity is more than zero and at most 1000000000"));
+    }
+    if line.unit_price.0 < 0 || !is_money(line.unit_price) {
+        return Err(("unitPrice", "a price is zero or more and at most 9007199254740991 minor units"));
+    }
+    let gross = line.gross().ok_or(("quantity", "quantity times price is at most 9007199254740991 minor units"))?;
+    if line.discount.0 < 0 || line.discount > gross {
+        return Err(("discount", "a discount is zero or more and at most quantity times price"));
+    }
+    Ok(())
+}
+
+fn is_money(amount: Money) -> bool {
+    amount.0.unsigned_abs() <= MONEY_MAX as u64
+}
+
+fn is_here(conn: &Connection, hash: &[u8; 32]) -> Result<bool, StoreError> {
+    let found = conn
+        .query_row("SELECT 1 FROM ticket WHERE hash = ?1 ORDER BY idx DESC LIMIT 1", [hash], |_| Ok(()))
+        .optional()?;
+    Ok(found.is_some())
 }
 
 /// The ticket in a row.
+fn at(conn: &Connection, idx: i64) -> Result<Option<Ticket>, StoreError> {
+    record::body_at(conn, "SELECT body FROM ticket WHERE idx = ?1", idx)
+}
+
+/// The ticket that counts under an id.
+pub(super) fn find(conn: &Connection, id: Uuid) -> Result<Option<Ticket>, StoreError> {
+    Ok(record::bodies(conn, "SELECT body FROM ticket WHERE id = ?1 AND counts", id)?.pop())
+}
+
+/// The ticket that counts under an id, and what has become of it.
+pub(super) fn view(conn: &Connection, id: Uuid) -> Result<Option<TicketView>, StoreError> {
+    one_view(conn, "SELECT idx, hash, body FROM ticket WHERE id = ?1 AND counts", id.as_bytes())
+}
+
+/// The ticket in a row, or the one that counts in its place.
 pub(super) fn view_at(conn: &Connection, idx: i64) -> Result<Option<TicketView>, StoreError> {
-    let _ = (conn, idx);
-    Ok(None)
+    let sql = "SELECT idx, hash, body FROM ticket WHERE id = (SELECT id FROM ticket WHERE idx = ?1) AND counts";
+    one_view(conn, sql, idx)
+}
+
+fn one_view(conn: &Connection, sql: &'static str, key: impl rusqlite::ToSql) -> Result<Option<TicketView>, StoreError> {
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query([key])?;
+    rows.next()?.map(|row| view_of_row(conn, row)).transpose()
+}
+
+fn view_of_row(conn: &Connection, row: &Row<'_>) -> Result<TicketView, StoreError> {
+    let ticket: Ticket = record::decode(record::blob(row, 2)?)?;
+    let refunds = refunds::of_ticket(conn, ticket.id)?;
+    let status = Refunded::sum(&ticket, &refunds).status(&ticket);
+    let totals =
+        ticket.sale.totals().ok_or_else(|| StoreError::Damaged("a ticket's total is over the limit".into()))?;
+    let cursor = Cursor(row.get::<_, i64>(0)?.cast_unsigned());
+    Ok(TicketView { cursor, ticket, refunds, status, totals, chain: row.get(1)? })
+}
+
+impl Reader {
+    /// A ticket and what has become of it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn ticket(&self, id: Uuid) -> Result<Option<TicketView>, StoreError> {
+        self.snapshot(|reader| view(reader.conn(), id))
+    }
+
+    /// Tickets in order of arrival, so that who goes on after the last one misses none, also of those that other tills sold earlier.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn tickets(&self, query: &TicketQuery) -> Result<Page<TicketView>, StoreError> {
+        self.snapshot(|reader| page(reader.conn(), query))
+    }
+}
+
+fn page(conn: &Connection, query: &TicketQuery) -> Result<Page<TicketView>, StoreError> {
+    let limit = query.limit.clamp(1, LIMIT_MAX);
+    let from = query.from_ms.map_or(0, |ms| ms.min(i64::MAX as u64).cast_signed());
+    let to = query.to_ms.map_or(i64::MAX, |ms| ms.min(i64::MAX as u64).cast_signed());
+    // Where there is a time, its index says between which rows to look. It holds no bodies, so going through it is cheap.
+    let (first, last): (Option<i64>, Option<i64>) = if query.from_ms.is_some() || query.to_ms.is_some() {
+        conn.prepare_cached(
+            "SELECT min(idx), max(idx) FROM ticket INDEXED BY ticket_at WHERE at_ms >= ?1 AND at_ms < ?2",
+        )?
+        .query_row((from, to), |row| Ok((row.get(0)?, row.get(1)?)))?
+    } else {
+        conn.prepare_cached("SELECT 0, max(idx) FROM ticket")?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?
+    };
+    let (Some(first), Some(last)) = (first, last) else { return Ok(Page { items: Vec::new(), next: None }) };
+    let after = query.after.map_or(0, |cursor| cursor.0.min(i64::MAX as u64).cast_signed()).max(first - 1);
+    let up_to = last.min(after.saturating_add(SCAN_MAX));
+    let mut statement = conn.prepare_cached(
+        "SELECT idx, hash, body FROM ticket WHERE idx > ?1 AND idx <= ?2 AND counts AND at_ms >= ?3 AND at_ms < ?4
+         AND (?5 IS NULL OR pos_id = ?5) ORDER BY idx LIMIT ?6",
+    )?;
+    let mut rows = statement.query((after, up_to, from, to, &query.pos_id, limit as i64))?;
+    let mut items = Vec::new();
+    while let Some(row) = rows.next()? {
+        items.push(view_of_row(conn, row)?);
+    }
+    let next = match items.last() {
+        Some(item) if items.len() >= limit => Some(item.cursor),
+        _ => Some(Cursor(up_to.cast_unsigned())),
+    };
+    Ok(Page { items, next: next.filter(|cursor| cursor.0 < last.cast_unsigned()) })
 }

@@ -1,5 +1,8 @@
 //! What lists of the store have in common.
 
+/// The most items of one page; who asks for more gets so many.
+pub const LIMIT_MAX: usize = 1000;
+
 /// A place in a list: everything after it is new to who has read so far. Means nothing on another till.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Cursor(pub u64);
