@@ -1,0 +1,267 @@
+//! Between the mesh and the replica, and between the replica and the store.
+
+use tracing::{debug, info, warn};
+
+use super::super::alerts::Code;
+use super::super::clock;
+use super::{Answer, Driver, Link, Member};
+use crate::config::Admission;
+use crate::mesh::{LinkEnd, LinkUp, MeshEvent, Refused, SendError};
+use crate::model::id::{Origin, TillId};
+use crate::model::op::{OpBatch, Seq};
+use crate::store::{Reply, Request, StoreError, StoreEvent};
+use crate::sync::{BATCH_OPS_MAX, CloseReason, Event, Input, KnownPeer, LinkId, Output};
+use crate::wire::frame::Bye;
+use crate::wire::hello::Refusal;
+use crate::wire::message;
+
+impl Driver {
+    pub(super) fn on_mesh(&mut self, event: MeshEvent) {
+        match event {
+            MeshEvent::LinkUp(up) => self.on_link_up(*up),
+            MeshEvent::Frame { link, bytes } => match message::decode(&bytes) {
+                Ok(message) => {
+                    drop(bytes);
+                    self.feed(Input::Message { link: LinkId(link.0), message });
+                }
+                Err(error) => {
+                    warn!("P2P: {} sent what is no message: {error}", self.name_of_link(LinkId(link.0)));
+                    self.mesh.close(link, Bye::Violation);
+                }
+            },
+            MeshEvent::LinkDown { link, end } => self.on_link_down(LinkId(link.0), &end),
+            MeshEvent::Listening { port } => {
+                info!("P2P: listening on port {port}");
+                self.listening = Some(port);
+                self.discovery.announce_port(port);
+                self.set_alert(Code::PortInUse, "", None);
+            }
+            MeshEvent::ListenFailed { port, error } => {
+                warn!("P2P: cannot listen on port {port}: {error}");
+                self.listening = None;
+                self.set_alert(Code::PortInUse, "", Some(format!("port {port}: {error}")));
+            }
+            MeshEvent::Refused { addr, why, times } => {
+                warn!(peer = %addr, "P2P: refused {addr} ({times} times): {why}");
+                self.alert_refused(&addr.ip().to_string(), &why);
+            }
+        }
+        self.changed = true;
+    }
+
+    /// A refusal that a person can mend stands as an alert until that address links.
+    fn alert_refused(&mut self, address: &str, why: &Refused) {
+        let code = match why {
+            Refused::Refusal(Refusal::Currency { .. }) | Refused::Told(Bye::Currency) => Code::CurrencyMismatch,
+            Refused::WrongKey | Refused::Told(Bye::WrongKey) => Code::WrongStoreKey,
+            Refused::Refusal(Refusal::TooOld { .. } | Refusal::TooNew { .. })
+            | Refused::Told(Bye::TooOld | Bye::TooNew) => Code::VersionTooOld,
+            _ => return,
+        };
+        self.set_alert(code, address, Some(format!("{address}: {why}")));
+    }
+
+    fn on_link_up(&mut self, up: LinkUp) {
+        let (link, till) = (LinkId(up.link.0), up.till);
+        let name = up.hello.pos_name.clone();
+        if !self.admits(till) {
+            info!(peer = %till, "P2P: {name} ({till}) waits to be admitted");
+            self.pending.insert(till, (up.hello.pos_id.clone(), name));
+            self.mesh.close(up.link, Bye::Busy);
+            return;
+        }
+        let ip = up.addr.ip().to_string();
+        for code in [Code::CurrencyMismatch, Code::WrongStoreKey, Code::VersionTooOld] {
+            self.set_alert(code, &ip, None);
+        }
+        let mut listens_at = up.addr;
+        if up.dialled_by_us {
+            self.candidates.reached(till, up.addr);
+        } else {
+            listens_at.set_port(up.hello.port);
+            if up.hello.port != 0 {
+                self.candidates.told(till, [listens_at]);
+            }
+        }
+        let boot = up.hello.boot;
+        debug!(peer = %till, "P2P: link {} to {name} at {}, dialled by us: {}", link.0, up.addr, up.dialled_by_us);
+        let member = self.roster.entry(till).or_default();
+        *member = Member {
+            pos_id: up.hello.pos_id.clone(),
+            pos_name: name,
+            address: Some(listens_at.to_string()),
+            last_seen_ms: Some(clock::now().wall_ms),
+        };
+        let entry = Link {
+            handle: up.handle,
+            hello: up.hello,
+            till,
+            address: listens_at.to_string(),
+            dialled_by_us: up.dialled_by_us,
+            since_ms: clock::now().wall_ms,
+        };
+        self.links.insert(link, entry);
+        self.feed(Input::LinkUp { link, till, boot, dialled_by_us: up.dialled_by_us });
+        self.tell_known();
+        self.retarget();
+    }
+
+    /// With manual admission only tills of the roster are linked. A till that knows no other yet is the one that joins: it takes whom it
+    /// meets, and waits for them to admit it.
+    fn admits(&self, till: TillId) -> bool {
+        self.admission == Admission::Auto || self.admitted.is_empty() || self.admitted.contains(&till)
+    }
+
+    fn on_link_down(&mut self, link: LinkId, end: &LinkEnd) {
+        let Some(gone) = self.links.remove(&link) else { return };
+        debug!(peer = %gone.till, "P2P: link {} to {} ended: {end}", link.0, gone.hello.pos_name);
+        if let Some(member) = self.roster.get_mut(&gone.till) {
+            member.last_seen_ms = Some(clock::now().wall_ms);
+        }
+        self.feed(Input::LinkDown { link });
+    }
+
+    pub(super) fn on_store(&mut self, event: StoreEvent) {
+        self.changed = true;
+        match event {
+            StoreEvent::Committed(committed) => {
+                if let Some(origin) = committed.origin {
+                    warn!("this database writes under a new origin, {origin}, from now on");
+                    self.feed(Input::Origin(origin));
+                }
+                if let Some(batch) = committed.local {
+                    self.feed(Input::Committed(batch));
+                }
+                for (origin, head) in committed.heads {
+                    self.feed(Input::Applied { origin, head });
+                }
+                if committed.roster {
+                    self.read_roster();
+                }
+                if committed.held > 0 {
+                    self.set_alert(Code::OpsHeld, "", Some(format!("{} changes", committed.held)));
+                }
+                for ahead in committed.ahead {
+                    let who = ahead.till.map_or_else(|| ahead.origin.to_string(), |till| self.name_of(till));
+                    self.set_alert(Code::PeerClockAhead, &who, Some(who.clone()));
+                }
+            }
+            StoreEvent::Health(fault) => {
+                match &fault {
+                    Some(error) => warn!("the store fails: {error}"),
+                    None => info!("the store works again"),
+                }
+                self.set_alert(Code::StoreFault, "", fault.map(|error| error.to_string()));
+            }
+        }
+    }
+
+    /// Feeds the replica and carries out what it wants.
+    pub(super) fn feed(&mut self, input: Input) {
+        for output in self.replica.handle(self.uptime.ms(), input) {
+            match output {
+                Output::Send { link, message } => self.send(link, &message::encode(&message)),
+                Output::Apply(batch) => self.apply(batch),
+                Output::Read { link, origin, from, bytes_max } => self.read_ops(link, origin, from, bytes_max),
+                Output::Close { link, reason } => self.close(link, reason),
+                Output::Event(event) => self.on_event(event),
+            }
+        }
+    }
+
+    fn send(&mut self, link: LinkId, bytes: &[u8]) {
+        let Some(entry) = self.links.get(&link) else { return };
+        // What the replica has in flight to a peer is bounded below the queue: a peer that fills it reads nothing at all.
+        if entry.handle.try_send(bytes.to_vec()) == Err(SendError::Full) {
+            warn!(peer = %entry.till, "P2P: {} does not read what it is sent", entry.hello.pos_name);
+            entry.handle.close(Bye::Busy);
+        }
+    }
+
+    fn close(&mut self, link: LinkId, reason: CloseReason) {
+        let Some(entry) = self.links.get(&link) else { return };
+        let bye = match reason {
+            CloseReason::Duplicate => Bye::Duplicate,
+            CloseReason::Ourselves => Bye::Ourselves,
+            CloseReason::Silent => Bye::Silent,
+            CloseReason::Replaced => Bye::Replaced,
+            CloseReason::Violation => Bye::Violation,
+        };
+        if reason == CloseReason::Silent {
+            warn!(peer = %entry.till, "P2P: {} has been silent for too long", entry.hello.pos_name);
+        }
+        entry.handle.close(bye);
+    }
+
+    fn apply(&self, batch: OpBatch) {
+        let origin = batch.origin;
+        let (store, answers) = (self.store.clone(), self.answers.clone());
+        let before = self.replica.head(origin);
+        tokio::spawn(async move {
+            let head = match store.submit(Request::Apply(batch)).await {
+                Ok(Reply::NotContinuing { head, .. }) => head,
+                // The commit's event tells the replica.
+                Ok(_) | Err(StoreError::Closed) => return,
+                Err(_) => before,
+            };
+            let _ = answers.send(Answer::Input(Input::NotApplied { origin, head }));
+        });
+    }
+
+    fn read_ops(&self, link: LinkId, origin: Origin, from: Seq, bytes_max: usize) {
+        let (store, answers) = (self.store.clone(), self.answers.clone());
+        tokio::spawn(async move {
+            let read = store.read(move |reader| reader.ops(origin, from, BATCH_OPS_MAX, bytes_max)).await;
+            let batch = read.unwrap_or_else(|error| {
+                warn!("P2P: ops of {origin} from {from} cannot be read: {error}");
+                None
+            });
+            let _ = answers.send(Answer::Input(Input::Read { link, origin, batch }));
+        });
+    }
+
+    fn on_event(&mut self, event: Event) {
+        self.changed = true;
+        match event {
+            Event::PeerReady(till) => info!(peer = %till, "P2P: connected to {}", self.name_of(till)),
+            Event::PeerGone(till) => {
+                info!(peer = %till, "P2P: connection to {} lost", self.name_of(till));
+                self.verify_found(till);
+            }
+            Event::PeerHas(till) => self.memory.note_ack(self.uptime.ms(), till),
+            Event::PeersTold(peers) => self.on_told(peers),
+            Event::Fork { origin, seen_at } => {
+                let who = self.name_of(seen_at);
+                warn!("P2P: two contents under origin {origin}, one of them at {who}");
+                self.set_alert(Code::Fork, &origin.to_string(), Some(format!("origin {origin}, seen at {who}")));
+            }
+            Event::OwnOriginAhead { seen_at } => {
+                let who = self.name_of(seen_at);
+                warn!("P2P: {who} has more of this till's own changes than this till: its database is an old copy");
+                self.set_alert(Code::Fork, "", Some(format!("{who} has more of this till's own changes than itself")));
+            }
+            Event::Synced { received, complete } => {
+                info!("P2P: synchronised on demand, {received} changes received, complete: {complete}");
+                for waiting in self.waiting_for_sync.drain(..) {
+                    let _ = waiting.send(crate::api::Synced { received, complete });
+                }
+            }
+        }
+    }
+
+    fn on_told(&mut self, peers: Vec<KnownPeer>) {
+        for peer in peers.into_iter().filter(|p| p.till != self.till) {
+            if let Ok(address) = peer.address.parse() {
+                self.candidates.told(peer.till, [address]);
+            }
+        }
+        self.retarget();
+    }
+
+    /// Tells peers of the tills that we are linked to, and where those listen.
+    fn tell_known(&mut self) {
+        let known = self.links.values().filter(|l| l.hello.port != 0);
+        let known = known.map(|l| KnownPeer { till: l.till, address: l.address.clone() }).collect();
+        self.feed(Input::Known(known));
+    }
+}
