@@ -135,6 +135,8 @@ pub enum Input {
     },
     /// Exchange ops once, though `autoSync` is off.
     SyncNow,
+    /// This till writes under another origin from now on.
+    Origin(Origin),
     /// Tills that are known with an address, to tell peers of.
     Known(Vec<KnownPeer>),
     /// Time has passed.

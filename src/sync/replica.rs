@@ -110,6 +110,7 @@ impl Replica {
             Input::NotApplied { origin, head } => self.on_not_applied(now, origin, head),
             Input::Read { link, origin, batch } => self.on_read(link, origin, batch),
             Input::SyncNow => self.on_sync_now(now),
+            Input::Origin(origin) => self.on_origin(origin),
             Input::Known(known) => self.on_known(known),
             Input::Tick => {}
         }
@@ -136,6 +137,12 @@ impl Replica {
     #[must_use]
     pub fn vector(&self) -> VersionVector {
         self.logs.iter().map(|(origin, log)| (*origin, log.durable)).collect()
+    }
+
+    /// Where an origin's log stands here, durably.
+    #[must_use]
+    pub fn head(&self, origin: Origin) -> Head {
+        self.logs.get(&origin).map(|l| l.durable).unwrap_or_default()
     }
 
     /// The linked peers.
@@ -294,6 +301,16 @@ impl Replica {
         self.serve_all(origin);
         self.pull(now);
         self.end_episode_when_equal();
+    }
+
+    fn on_origin(&mut self, origin: Origin) {
+        self.origin = origin;
+        for link in self.sessions.keys().copied().collect::<Vec<_>>() {
+            if let Some(session) = self.sessions.get_mut(&link) {
+                session.pushed.clear();
+            }
+            self.go_live(link);
+        }
     }
 
     fn on_sync_now(&mut self, now: MonoMs) {

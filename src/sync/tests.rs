@@ -433,6 +433,22 @@ fn without_auto_sync_ops_are_exchanged_on_demand_only() {
 }
 
 #[test]
+fn a_new_origin_is_pushed_like_the_first() {
+    let mut shop = Shop::new(2);
+    shop.link(0, 1);
+    shop.sell(0, 1);
+    shop.run(2_000);
+    let fresh = Origin(99);
+    shop.input(0, Input::Origin(fresh));
+    let op = Op { hlc: Hlc(2), kind: 1, schema: 1, body: vec![5] };
+    shop.tills[0].logs.insert(fresh, vec![op.clone()]);
+    shop.input(0, Input::Committed(OpBatch { origin: fresh, before: Head::default(), ops: vec![op] }));
+    shop.deliver();
+    shop.assert_equal();
+    assert_eq!(shop.tills[1].replica.head(fresh).seq, 1);
+}
+
+#[test]
 fn a_fork_is_seen_and_left_alone() {
     let mut shop = Shop::new(3);
     shop.sell(0, 2);
