@@ -185,7 +185,7 @@ fn a_count_sets_and_others_move() {
         kind: MovementKind::Count,
         quantity: Quantity::units(5),
         delta: Quantity::units(-2),
-        replaces: None,
+        replaces: Vec::new(),
         reference: None,
         made,
     };

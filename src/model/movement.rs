@@ -56,8 +56,9 @@ pub struct Movement {
     pub quantity: Quantity,
     /// The change of stock.
     pub delta: Quantity,
-    /// A count names the count of the same product that it replaces; two that replace the same one are a conflict.
-    pub replaces: Option<Uuid>,
+    /// A count names the counts of the same product that it replaces: those that no other had replaced where it was made. Where more
+    /// than one is left unreplaced, tills counted without knowing of each other: a conflict, settled by counting again.
+    pub replaces: Vec<Uuid>,
     /// The client's reference.
     pub reference: Option<String>,
     /// By whom and when.

@@ -34,6 +34,10 @@ pub enum EntityKind {
     Category,
     /// A person or company that buys.
     Customer,
+    /// What a person said about a conflict of records (refunded too much, two contents under one id): its id is the record's, each
+    /// field a sort of conflict, its value how many records that person saw. So one word settles it on all tills, and one more record
+    /// raises it again.
+    Review,
 }
 
 /// The value of a field. Grows at its end only.

@@ -20,6 +20,23 @@ pub enum Flag {
     MovementContents = 3,
     /// More of this ticket was refunded than sold.
     OverRefund = 4,
+    /// Counts of this product that did not know of each other. Kept by `counted`.
+    Counts = 5,
+    /// Several products have this stock-keeping unit; the subject is its text. Kept by `entity`.
+    Sku = 6,
+    /// Several products have this barcode; the subject is its text. Kept by `entity`.
+    Barcode = 7,
+}
+
+/// Sets or clears a mark: whether the conflict is there now. The subject is an id's 16 bytes, but for [`Flag::Sku`], [`Flag::Barcode`].
+pub(super) fn mark(conn: &Connection, flag: Flag, subject: &[u8], on: bool) -> Result<(), StoreError> {
+    let sql = if on {
+        "INSERT OR IGNORE INTO flag (kind, subject) VALUES (?1, ?2)"
+    } else {
+        "DELETE FROM flag WHERE kind = ?1 AND subject = ?2"
+    };
+    conn.prepare_cached(sql)?.execute((flag as i64, subject))?;
+    Ok(())
 }
 
 /// Which conflict.
@@ -37,6 +54,8 @@ pub enum ConflictId {
     Counts(Uuid),
     /// A ticket whose predecessor is not here.
     Unchained(Uuid),
+    /// Less than nothing of this product is in stock.
+    NegativeStock(Uuid),
 }
 
 /// What kind of record.

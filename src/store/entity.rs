@@ -53,6 +53,8 @@ pub struct EntityQuery {
     pub sku: Option<String>,
     /// With this barcode.
     pub barcode: Option<String>,
+    /// In this category.
+    pub category: Option<Uuid>,
     /// With this in their name, stock-keeping unit or barcode.
     pub q: Option<String>,
     /// Deleted ones as well.

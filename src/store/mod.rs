@@ -3,6 +3,7 @@
 mod categories;
 mod changes;
 mod conflicts;
+mod counted;
 mod counts;
 mod customers;
 mod db;

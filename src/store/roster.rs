@@ -2,14 +2,13 @@
 
 use rusqlite::Connection;
 
-use crate::model::clock::Hlc;
 use crate::model::roster::{Admit, Retire};
 
 use super::error::StoreError;
 
 /// Folds an admission in; whether it changed anything.
-pub(super) fn apply_admit(conn: &Connection, admit: &Admit, hlc: Hlc) -> Result<bool, StoreError> {
-    let _ = (conn, admit, hlc);
+pub(super) fn apply_admit(conn: &Connection, admit: &Admit) -> Result<bool, StoreError> {
+    let _ = (conn, admit);
     Ok(false)
 }
 

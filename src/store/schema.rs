@@ -54,25 +54,29 @@ CREATE TABLE movement (
     idx INTEGER PRIMARY KEY, id BLOB NOT NULL, hash BLOB NOT NULL, counts INTEGER NOT NULL,
     at_ms INTEGER NOT NULL, pos_id TEXT NOT NULL, body BLOB NOT NULL);
 CREATE INDEX movement_id ON movement (id);
--- Counts of stock (movements of that kind that count), by product and by the count they replace (empty: none).
+-- Counts of stock (movements of that kind that count), one row for each count that they replace (empty: none). See store::counted.
 CREATE TABLE counted (
-    product BLOB NOT NULL, replaces BLOB NOT NULL, id BLOB NOT NULL, at_ms INTEGER NOT NULL,
+    product BLOB NOT NULL, replaces BLOB NOT NULL, id BLOB NOT NULL,
     PRIMARY KEY (product, replaces, id)) WITHOUT ROWID;
 -- Running totals in thousandths, and what moved them. src_kind is the op kind, src_idx the record.
 CREATE TABLE stock (idx INTEGER PRIMARY KEY, product BLOB NOT NULL UNIQUE, total INTEGER NOT NULL);
 CREATE TABLE ledger (
     n INTEGER PRIMARY KEY, stock_idx INTEGER NOT NULL, delta INTEGER NOT NULL, src_kind INTEGER NOT NULL, src_idx INTEGER NOT NULL);
--- For a person to look at. kind: see store::Flag. subject = id of the record or product.
+-- For a person to look at. kind: see store::Flag, which says what subject is.
 CREATE TABLE flag (kind INTEGER NOT NULL, subject BLOB NOT NULL, PRIMARY KEY (kind, subject)) WITHOUT ROWID;
 -- Tickets whose predecessor in their till's chain is not here (yet).
 CREATE TABLE unchained (
     previous BLOB NOT NULL, ticket_idx INTEGER NOT NULL, PRIMARY KEY (previous, ticket_idx)) WITHOUT ROWID;
--- Products, categories, customers. change = its newest row in change.
+-- Products, categories, customers, reviews. change = its newest row in change (0: none). The columns after alive are for finding: all
+-- but search are NULL for what is deleted; search is folded text, see store::search.
 CREATE TABLE entity (
     idx INTEGER PRIMARY KEY, kind INTEGER NOT NULL, id BLOB NOT NULL, alive INTEGER NOT NULL,
-    sku TEXT, barcode TEXT, name TEXT, registers BLOB NOT NULL, change INTEGER NOT NULL, UNIQUE (kind, id));
+    sku TEXT, barcode TEXT, category BLOB, search TEXT NOT NULL, change INTEGER NOT NULL, registers BLOB NOT NULL,
+    UNIQUE (kind, id));
+CREATE INDEX entity_alive ON entity (kind, alive);
 CREATE INDEX entity_sku ON entity (sku) WHERE sku IS NOT NULL;
 CREATE INDEX entity_barcode ON entity (barcode) WHERE barcode IS NOT NULL;
+CREATE INDEX entity_category ON entity (category) WHERE category IS NOT NULL;
 -- Entities with a field whose heads disagree.
 CREATE TABLE contested (entity_idx INTEGER PRIMARY KEY);
 CREATE TABLE replaced (id INTEGER PRIMARY KEY);
@@ -84,9 +88,10 @@ CREATE TABLE ack (
     PRIMARY KEY (till, origin)) WITHOUT ROWID;
 CREATE TABLE peer (
     till BLOB PRIMARY KEY, name TEXT NOT NULL, addresses TEXT NOT NULL, last_seen_ms INTEGER NOT NULL) WITHOUT ROWID;
+-- rank orders the admissions of a till: the greatest gives its name. NULLs: retired before it was admitted here.
 CREATE TABLE roster (
-    till BLOB PRIMARY KEY, public_key BLOB, pos_id TEXT, pos_name TEXT, admitted_ms INTEGER, retired_ms INTEGER,
-    hlc INTEGER NOT NULL) WITHOUT ROWID;
+    till BLOB PRIMARY KEY, public_key BLOB, pos_id TEXT, pos_name TEXT, rank BLOB, admitted_ms INTEGER,
+    retired_ms INTEGER) WITHOUT ROWID;
 CREATE TABLE memory (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 ";
 
