@@ -303,3 +303,7 @@ fn put_first(claims: &mut Vec<Claim>, mut claim: Claim, max: usize) {
 fn is_link_local_v6(address: &SocketAddr) -> bool {
     matches!(address, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local())
 }
+
+#[cfg(test)]
+#[path = "candidates_tests.rs"]
+mod tests;

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::service::{self, SERVICE_TYPE};
+use super::service::{self, Naming, SERVICE_TYPE};
 use super::{DiscoveryConfig, DiscoveryError, DiscoveryEvent, Found};
 
 /// How often the mDNS thread lists the machine's addresses, in seconds. A cable plugged in or a new lease is announced within
@@ -19,6 +19,10 @@ use super::{DiscoveryConfig, DiscoveryError, DiscoveryEvent, Found};
 const IP_CHECK_SECS: u32 = 5;
 /// Our own announcement comes back 1 s after the start. Past this, nothing is being heard.
 const DEAF_AFTER: Duration = Duration::from_secs(10);
+/// When the announcement is sent a second time, after the start and after every new address. RFC 6762 section 8.3 wants at least
+/// two, and the first over IPv6 is lost while duplicate address detection runs, up to 2 s. The mDNS library repeats by itself
+/// only names without capital letters.
+const ANNOUNCE_AGAIN_AFTER: Duration = Duration::from_secs(3);
 /// How long a peer has to answer [`DiscoveryHandle::verify`]. RFC 6762 section 10.4 says 10 s; a till on a LAN answers in
 /// milliseconds, two queries one second apart fit in, and a till wrongly dropped is found again by its next answer.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -47,7 +51,15 @@ impl Discovery {
     pub fn spawn(config: DiscoveryConfig, events: mpsc::Sender<DiscoveryEvent>) -> DiscoveryHandle {
         let (wanted, seen) = watch::channel(Wanted { enabled: true, port: config.port, stop: false });
         let (verify, to_verify) = mpsc::channel(VERIFY_QUEUE);
-        let actor = Actor { config, wanted: seen, to_verify, events, known: HashMap::new(), failure: None };
+        let actor = Actor {
+            config,
+            wanted: seen,
+            to_verify,
+            events,
+            known: HashMap::new(),
+            failure: None,
+            naming: Naming::Given,
+        };
         DiscoveryHandle { wanted, verify, task: tokio::spawn(actor.run()) }
     }
 }
@@ -106,6 +118,8 @@ enum End {
     Stopped,
     /// Switched off for now.
     Disabled,
+    /// Another machine announces our name: start afresh under another, with empty caches.
+    NameTaken,
     Failed(DiscoveryError),
 }
 
@@ -141,6 +155,9 @@ struct Session {
     services: Receiver<ServiceEvent>,
     monitor: Receiver<DaemonEvent>,
     port: u16,
+    /// Full name that we announce.
+    name: String,
+    announce_again_at: Option<Instant>,
     /// When silence becomes a failure; `None` once something was heard.
     deaf_at: Option<Instant>,
 }
@@ -154,6 +171,7 @@ struct Actor {
     known: HashMap<String, Found>,
     /// The failure that the application was told of.
     failure: Option<DiscoveryError>,
+    naming: Naming,
 }
 
 impl Actor {
@@ -167,6 +185,10 @@ impl Actor {
             let told = match end {
                 End::Stopped => return,
                 End::Disabled => self.lose_all().await,
+                End::NameTaken => {
+                    self.naming = Naming::Distinct;
+                    self.lose_all().await
+                }
                 End::Failed(error) => self.fail(error, &mut pause).await,
             };
             if told.is_err() {
@@ -203,21 +225,25 @@ impl Actor {
         let monitor = daemon.0.monitor().map_err(failed)?;
         daemon.0.set_ip_check_interval(IP_CHECK_SECS).map_err(failed)?;
         let services = daemon.0.browse(SERVICE_TYPE).map_err(failed)?;
-        let session = Session { daemon, services, monitor, port, deaf_at: Some(Instant::now() + DEAF_AFTER) };
-        self.announce(&session)?;
+        let deaf_at = Some(Instant::now() + DEAF_AFTER);
+        let mut session =
+            Session { daemon, services, monitor, port, name: String::new(), announce_again_at: None, deaf_at };
+        self.announce(&mut session)?;
+        session.announce_again_at = Some(Instant::now() + ANNOUNCE_AGAIN_AFTER);
         Ok(session)
     }
 
-    fn announce(&self, session: &Session) -> Result<(), DiscoveryError> {
-        service::announcement(&self.config, session.port)
-            .and_then(|info| session.daemon.0.register(info))
-            .map_err(|e| DiscoveryError::Announce(e.to_string()))
+    fn announce(&self, session: &mut Session) -> Result<(), DiscoveryError> {
+        let refused = |e: mdns_sd::Error| DiscoveryError::Announce(e.to_string());
+        let info = service::announcement(&self.config, self.naming, session.port).map_err(refused)?;
+        info.get_fullname().clone_into(&mut session.name);
+        session.daemon.0.register(info).map_err(refused)
     }
 
     /// Waits for the next thing to happen, and does what it asks for.
     async fn step(&mut self, session: &mut Session, pause: &mut Duration) -> Result<(), End> {
         self.obey(session)?;
-        let deaf_at = session.deaf_at;
+        let (deaf_at, announce_again_at) = (session.deaf_at, session.announce_again_at);
         tokio::select! {
             changed = self.wanted.changed() => changed.map_err(|_| End::Stopped),
             () = self.events.closed() => Err(End::Stopped),
@@ -228,19 +254,21 @@ impl Actor {
                     self.failure = None;
                     self.emit(DiscoveryEvent::Ready).await?;
                 }
-                self.on_service(event).await
+                self.on_service(session, event).await
             }
             event = session.monitor.recv_async() => {
-                self.on_daemon(event.map_err(|_| DiscoveryError::Interrupted)?).await
+                self.on_daemon(session, event.map_err(|_| DiscoveryError::Interrupted)?).await
             }
             Some(key) = self.to_verify.recv() => {
                 // The command queue of the thread is full: a hint is lost.
                 let _ = session.daemon.0.verify(key, VERIFY_TIMEOUT);
                 Ok(())
             }
-            () = sleep_until(deaf_at.unwrap_or_else(Instant::now)), if deaf_at.is_some() => {
-                Err(DiscoveryError::Deaf.into())
+            () = at(announce_again_at) => {
+                session.announce_again_at = None;
+                Ok(self.announce(session)?)
             }
+            () = at(deaf_at) => Err(DiscoveryError::Deaf.into()),
         }
     }
 
@@ -261,13 +289,13 @@ impl Actor {
         Ok(())
     }
 
-    async fn on_service(&mut self, event: ServiceEvent) -> Result<(), End> {
+    async fn on_service(&mut self, session: &Session, event: ServiceEvent) -> Result<(), End> {
         match event {
             ServiceEvent::ServiceResolved(resolved) => {
                 if service::till_of(&resolved) == Some(self.config.till) {
-                    // On a name conflict, the name may have been another's until now.
                     return self.lose(&resolved.fullname).await;
                 }
+                self.check_name(session, &resolved.fullname)?;
                 match service::read(&resolved, &self.config.store.short_hash()) {
                     Some(found) => self.found(found).await,
                     None => self.lose(&resolved.fullname).await,
@@ -278,25 +306,30 @@ impl Actor {
         }
     }
 
-    async fn on_daemon(&mut self, event: DaemonEvent) -> Result<(), End> {
+    /// What to do when another machine has a name.
+    ///
+    /// The mDNS library would rename us too, but on the interfaces with a conflict alone. On the others, loopback among them, it
+    /// goes on under the old name, and from then on takes the other machine for ourselves.
+    fn check_name(&self, session: &Session, taken: &str) -> Result<(), End> {
+        if self.naming == Naming::Distinct || !session.name.eq_ignore_ascii_case(taken) {
+            return Ok(());
+        }
+        tracing::warn!(name = taken, "P2P: another machine announces our name: give every till a posName of its own");
+        Err(End::NameTaken)
+    }
+
+    async fn on_daemon(&mut self, session: &mut Session, event: DaemonEvent) -> Result<(), End> {
         match event {
             DaemonEvent::IpAdd(ip) => {
                 tracing::info!(%ip, "P2P: this till has a new address");
+                session.announce_again_at = Some(Instant::now() + ANNOUNCE_AGAIN_AFTER);
                 self.emit(DiscoveryEvent::NetworkChanged).await
             }
             DaemonEvent::IpDel(ip) => {
                 tracing::info!(%ip, "P2P: this till has lost an address");
                 self.emit(DiscoveryEvent::NetworkChanged).await
             }
-            DaemonEvent::NameChange(change) => {
-                tracing::warn!(
-                    wanted = change.original,
-                    now = change.new_name,
-                    interface = change.intf_name,
-                    "P2P: another machine announces our name: give every till a name of its own"
-                );
-                Ok(())
-            }
+            DaemonEvent::NameChange(change) => self.check_name(session, &change.original),
             DaemonEvent::Error(error) => Err(DiscoveryError::Announce(error.to_string()).into()),
             _ => Ok(()),
         }
@@ -349,5 +382,13 @@ impl Actor {
             sent = self.events.send(event) => sent.map_err(|_| End::Stopped),
             _ = self.wanted.wait_for(|w| w.stop) => Err(End::Stopped),
         }
+    }
+}
+
+/// Sleeps until then; for ever where there is no then.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
