@@ -5,7 +5,8 @@
 //! test that shows it complaining about a sample that breaks it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, DirEntry};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use tokens::{Token, attributes, item_end, paths, test_ranges, tokens};
@@ -116,26 +117,27 @@ fn top() -> PathBuf {
 
 /// Every text file of the repository.
 fn repository() -> Vec<Source> {
-    fn walk(top: &Path, folder: &Path, found: &mut Vec<Source>) {
-        let mut entries: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        entries.sort();
-        for path in entries {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.is_symlink() {
-                continue;
-            } else if path.is_dir() {
-                if !["target", ".git", "node_modules", "__pycache__"].contains(&name.as_str()) {
-                    walk(top, &path, found);
-                }
-            } else if let Ok(text) = fs::read_to_string(&path) {
-                let path = path.strip_prefix(top).unwrap().to_string_lossy().into_owned();
-                found.push(Source { path, text });
-            }
+    let mut found = Vec::new();
+    walk(&top(), &top(), &mut found).expect("the repository can be read");
+    found
+}
+
+fn walk(top: &Path, folder: &Path, found: &mut Vec<Source>) -> io::Result<()> {
+    let mut entries: Vec<DirEntry> = fs::read_dir(folder)?.collect::<io::Result<_>>()?;
+    entries.sort_by_key(DirEntry::file_name);
+    for entry in entries {
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        let skipped = ["target", ".git", "node_modules", "__pycache__"].iter().any(|name| entry.file_name() == *name);
+        if kind.is_dir() && !skipped {
+            walk(top, &path, found)?;
+        } else if kind.is_file()
+            && let Ok(text) = fs::read_to_string(&path)
+        {
+            let path = path.strip_prefix(top).unwrap_or(&path).to_string_lossy().into_owned();
+            found.push(Source { path, text });
         }
     }
-    let mut found = Vec::new();
-    walk(&top(), &top(), &mut found);
-    found
+    Ok(())
 }
 
 /// Modules declared as `#[cfg(test)] mod name;`: their files are test code.

@@ -1,0 +1,200 @@
+//! A shop's network: one switch in a network namespace of its own, and one namespace for each till, joined by a cable that can
+//! be pulled. Everything is named after this process and the scenario, so that rigs run side by side.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+const PREFIX: &str = "tillshop";
+/// Where `ip netns` keeps the namespaces that it named.
+const NAMESPACES: &str = "/run/netns";
+
+/// A till of the shop, by its letter.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Name(pub(crate) char);
+
+pub(crate) const A: Name = Name('A');
+pub(crate) const B: Name = Name('B');
+pub(crate) const C: Name = Name('C');
+pub(crate) const D: Name = Name('D');
+pub(crate) const E: Name = Name('E');
+pub(crate) const ALL: [Name; 5] = [A, B, C, D, E];
+
+impl Name {
+    /// 0 for A, 1 for B.
+    fn index(self) -> u8 {
+        (self.0 as u8).wrapping_sub(b'A')
+    }
+
+    /// Its address when it is first plugged in.
+    pub(crate) fn address(self) -> String {
+        format!("10.77.0.{}", 11 + self.index())
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Several tills, for a step's line.
+pub(crate) fn letters(names: &[Name]) -> String {
+    names.iter().map(Name::to_string).collect::<Vec<_>>().join(", ")
+}
+
+pub(crate) struct Lan {
+    prefix: String,
+    /// The tills, and each one's address.
+    tills: BTreeMap<Name, String>,
+}
+
+impl Lan {
+    /// Builds switch, namespaces and cables; all tills are plugged in.
+    pub(crate) fn new(scenario: usize, names: &[Name]) -> Result<Self> {
+        let prefix = format!("{PREFIX}-{}-{scenario}", std::process::id());
+        let lan = Self { prefix, tills: names.iter().map(|name| (*name, name.address())).collect() };
+        let switch = lan.switch();
+        ip(&format!("netns add {switch}"))?;
+        // Snooping needs a querier, which a shop's switch does not have either.
+        let bridges = (0..names.len()).map(|n| format!("link add br{n} type bridge mcast_snooping 0\nlink set br{n} up"));
+        ip_in(&switch, &bridges.collect::<Vec<_>>().join("\n"))?;
+        for name in names {
+            let namespace = lan.namespace(*name);
+            ip(&format!("netns add {namespace}"))?;
+            ip_in(
+                &switch,
+                &format!(
+                    "link add v{name} type veth peer name eth0 netns {namespace}\nlink set v{name} master br0\nlink set v{name} up"
+                ),
+            )?;
+            ip_in(&namespace, &format!("link set lo up\naddr add {}/24 dev eth0\nlink set eth0 up", name.address()))?;
+        }
+        Ok(lan)
+    }
+
+    fn switch(&self) -> String {
+        format!("{}-switch", self.prefix)
+    }
+
+    pub(crate) fn namespace(&self, name: Name) -> String {
+        format!("{}-{name}", self.prefix)
+    }
+
+    /// The address that the till has now.
+    pub(crate) fn address(&self, name: Name) -> &str {
+        &self.tills[&name]
+    }
+
+    /// Pulls the cable at the switch.
+    pub(crate) fn unplug(&self, name: Name) -> Result<()> {
+        ip_in(&self.switch(), &format!("link set v{name} down"))
+    }
+
+    pub(crate) fn plug(&self, name: Name) -> Result<()> {
+        ip_in(&self.switch(), &format!("link set v{name} up"))
+    }
+
+    /// Cuts the shop in parts that do not hear each other; cables stay in.
+    pub(crate) fn split(&self, parts: &[&[Name]]) -> Result<()> {
+        let moves = (0..).zip(parts).flat_map(|(n, part)| part.iter().map(move |name| format!("link set v{name} master br{n}")));
+        ip_in(&self.switch(), &moves.collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Only the middle hears all; the others hear the middle alone.
+    pub(crate) fn line(&self, middle: Name) -> Result<()> {
+        self.isolate(|name| name != middle)
+    }
+
+    /// One switch again.
+    pub(crate) fn heal(&self) -> Result<()> {
+        self.isolate(|_| false)?;
+        let names: Vec<Name> = self.tills.keys().copied().collect();
+        self.split(&[&names])
+    }
+
+    fn isolate(&self, isolated: impl Fn(Name) -> bool) -> Result<()> {
+        let word = |name: Name| if isolated(name) { "on" } else { "off" };
+        let lines = self.tills.keys().map(|name| format!("link set v{name} type bridge_slave isolated {}", word(*name)));
+        ip_in(&self.switch(), &lines.collect::<Vec<_>>().join("\n"))
+    }
+
+    /// The router gives the till another address.
+    pub(crate) fn readdress(&mut self, name: Name, address: &str) -> Result<()> {
+        let old = self.tills.insert(name, address.to_owned()).context("no such till")?;
+        ip_in(&self.namespace(name), &format!("addr add {address}/24 dev eth0\naddr del {old}/24 dev eth0"))
+    }
+
+    /// Takes the till's IPv4 address away: what is left is link-local IPv6.
+    pub(crate) fn unaddress(&self, name: Name) -> Result<()> {
+        ip_in(&self.namespace(name), &format!("addr del {}/24 dev eth0", self.address(name)))
+    }
+
+    /// Runs something on the till's network, on a thread of its own.
+    pub(crate) fn inside<T: Send>(&self, name: Name, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let path = format!("{NAMESPACES}/{}", self.namespace(name));
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let namespace = fs::File::open(&path).with_context(|| path.clone())?;
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+                work()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+impl Drop for Lan {
+    fn drop(&mut self) {
+        let names = self.tills.keys().map(|name| self.namespace(*name)).chain([self.switch()]);
+        for namespace in names {
+            // A lane that was built in part only has nothing more to clear away.
+            let _ = ip(&format!("netns del {namespace}"));
+        }
+    }
+}
+
+/// Clears away what a rig left that was killed itself.
+pub(crate) fn sweep() -> Result<()> {
+    let Ok(entries) = fs::read_dir(NAMESPACES) else { return Ok(()) };
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('-')?.split('-').next());
+        if owner.is_some_and(|pid| !fs::exists(format!("/proc/{pid}")).unwrap_or(true)) {
+            ip(&format!("netns del {name}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// `ip` with these words.
+fn ip(words: &str) -> Result<()> {
+    let output = Command::new("ip").args(words.split(' ')).output().context("ip")?;
+    if !output.status.success() {
+        bail!("ip {words}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+/// `ip` inside a namespace, one command a line.
+fn ip_in(namespace: &str, lines: &str) -> Result<()> {
+    let mut child = Command::new("ip")
+        .args(["-n", namespace, "-batch", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("ip")?;
+    child.stdin.take().context("no pipe")?.write_all(format!("{lines}\n").as_bytes())?;
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("ip -n {namespace}: {lines}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
