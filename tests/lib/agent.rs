@@ -18,8 +18,19 @@ impl Agent {
     pub(crate) fn spawn(command: &mut Command, log: &Path) -> Result<Self> {
         let open = || OpenOptions::new().create(true).append(true).open(log);
         let (out, err) = (open()?, open()?);
-        let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().context("the agent cannot be started")?;
+        let child =
+            command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().context("the agent cannot be started")?;
         Ok(Self { child })
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// SIGKILL, without waiting for the end of it: for whoever only looks on.
+    pub(crate) fn cut_power(&self) -> Result<()> {
+        self.signal(Signal::KILL)
     }
 
     /// Power cut, as far as a process can have one: SIGKILL.
@@ -31,8 +42,7 @@ impl Agent {
 
     /// Asks it to end (SIGTERM) and waits.
     pub(crate) fn stop(&mut self, deadline: Duration) -> Result<ExitStatus> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
-        kill_process(pid, Signal::TERM)?;
+        self.signal(Signal::TERM)?;
         match self.exit(deadline)? {
             Some(status) => Ok(status),
             None => bail!("still running {deadline:?} after SIGTERM"),

@@ -46,9 +46,7 @@ impl Http {
             .uri(format!("{}{path}", self.base))
             .header("authorization", format!("Bearer {}", self.token));
         let mut response = match body {
-            Some(body) => {
-                self.agent.run(request.header("content-type", "application/json").body(body.to_string())?)
-            }
+            Some(body) => self.agent.run(request.header("content-type", "application/json").body(body.to_string())?),
             None => self.agent.run(request.body(())?),
         }
         .with_context(|| format!("{method} {path}"))?;

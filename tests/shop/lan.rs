@@ -64,7 +64,8 @@ impl Lan {
         let switch = lan.switch();
         ip(&format!("netns add {switch}"))?;
         // Snooping needs a querier, which a shop's switch does not have either.
-        let bridges = (0..names.len()).map(|n| format!("link add br{n} type bridge mcast_snooping 0\nlink set br{n} up"));
+        let bridges =
+            (0..names.len()).map(|n| format!("link add br{n} type bridge mcast_snooping 0\nlink set br{n} up"));
         ip_in(&switch, &bridges.collect::<Vec<_>>().join("\n"))?;
         for name in names {
             let namespace = lan.namespace(*name);
@@ -104,7 +105,9 @@ impl Lan {
 
     /// Cuts the shop in parts that do not hear each other; cables stay in.
     pub(crate) fn split(&self, parts: &[&[Name]]) -> Result<()> {
-        let moves = (0..).zip(parts).flat_map(|(n, part)| part.iter().map(move |name| format!("link set v{name} master br{n}")));
+        let moves = (0..)
+            .zip(parts)
+            .flat_map(|(n, part)| part.iter().map(move |name| format!("link set v{name} master br{n}")));
         ip_in(&self.switch(), &moves.collect::<Vec<_>>().join("\n"))
     }
 
@@ -122,14 +125,15 @@ impl Lan {
 
     fn isolate(&self, isolated: impl Fn(Name) -> bool) -> Result<()> {
         let word = |name: Name| if isolated(name) { "on" } else { "off" };
-        let lines = self.tills.keys().map(|name| format!("link set v{name} type bridge_slave isolated {}", word(*name)));
+        let lines =
+            self.tills.keys().map(|name| format!("link set v{name} type bridge_slave isolated {}", word(*name)));
         ip_in(&self.switch(), &lines.collect::<Vec<_>>().join("\n"))
     }
 
     /// The router gives the till another address.
     pub(crate) fn readdress(&mut self, name: Name, address: &str) -> Result<()> {
         let old = self.tills.insert(name, address.to_owned()).context("no such till")?;
-        ip_in(&self.namespace(name), &format!("addr add {address}/24 dev eth0\naddr del {old}/24 dev eth0"))
+        ip_in(&self.namespace(name), &format!("addr del {old}/24 dev eth0\naddr add {address}/24 dev eth0"))
     }
 
     /// Takes the till's IPv4 address away: what is left is link-local IPv6.

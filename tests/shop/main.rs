@@ -4,6 +4,8 @@
 //! `tests/run shop [WORD...]` runs the scenarios whose name contains one of the words. Every choice comes from a seed, printed
 //! with each scenario; `TILLMESH_SEED=... tests/run shop NAME` repeats it. Needs root.
 
+#![allow(clippy::print_stdout, reason = "a story is told on standard output")]
+
 #[path = "../lib/mod.rs"]
 mod lib;
 
@@ -121,7 +123,10 @@ fn run_one(number: usize, scenario: &Scenario) -> Verdict {
     match &failure {
         None => println!("[{}] passed in {seconds:.1} s", scenario.name),
         Some(reason) => {
-            println!("[{}] FAILED after {seconds:.1} s: {reason}\n    TILLMESH_SEED={seed} tests/run shop {0}", scenario.name);
+            println!(
+                "[{}] FAILED after {seconds:.1} s: {reason}\n    TILLMESH_SEED={seed} tests/run shop {0}",
+                scenario.name
+            );
         }
     }
     Verdict { name: scenario.name, seconds, failure }

@@ -111,10 +111,6 @@ impl Shop {
         self.till(name).folder.clone()
     }
 
-    pub(crate) fn scratch(&self) -> PathBuf {
-        self.folder.path().to_owned()
-    }
-
     pub(crate) fn set_hostname(&mut self, name: Name, hostname: &str) -> Result<()> {
         hostname.clone_into(&mut self.till_mut(name)?.hostname);
         Ok(())
@@ -188,6 +184,11 @@ impl Shop {
         let path = self.folder(name).join("api-token");
         self.till_mut(name)?.token = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         Ok(())
+    }
+
+    /// SIGKILL while others are talking to the till; to be followed by `kill`, which clears the process away.
+    pub(crate) fn cut_power(&self, name: Name) -> Result<()> {
+        self.till(name).agent.as_ref().context("not running")?.cut_power()
     }
 
     pub(crate) fn kill(&mut self, name: Name) -> Result<()> {
@@ -265,7 +266,9 @@ impl Shop {
             let mut after = String::new();
             loop {
                 let page = http.call("GET", &format!("{path}?limit=500{after}"), None)?.ok()?;
-                items.extend(page["items"].as_array().with_context(|| format!("{path}: no items: {page}"))?.iter().cloned());
+                items.extend(
+                    page["items"].as_array().with_context(|| format!("{path}: no items: {page}"))?.iter().cloned(),
+                );
                 match &page["next"] {
                     Value::Null => return Ok(items),
                     Value::String(cursor) => after = format!("&after={cursor}"),
@@ -301,12 +304,14 @@ impl Shop {
 
 /// A store, as `tillmesh store new` makes it for whoever provisions the tills.
 pub(crate) fn new_store(currency: &str) -> Result<Value> {
-    let words = ["store", "new", "--json", "--name", "Café Central", "--currency", currency, "--time-zone", "Africa/Tunis"];
+    let words =
+        ["store", "new", "--json", "--name", "Café Central", "--currency", currency, "--time-zone", "Africa/Tunis"];
     let output = Command::new(AGENT).args(words).output().context("tillmesh store new")?;
     if !output.status.success() {
         bail!("tillmesh store new: {}", String::from_utf8_lossy(&output.stderr));
     }
-    let mut store: Value = serde_json::from_slice(&output.stdout).context("tillmesh store new --json prints no JSON")?;
+    let mut store: Value =
+        serde_json::from_slice(&output.stdout).context("tillmesh store new --json prints no JSON")?;
     // Printed either bare or as the piece of config that it is.
     Ok(if store["store"].is_object() { store["store"].take() } else { store })
 }

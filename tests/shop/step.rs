@@ -81,15 +81,21 @@ impl fmt::Display for Step {
             Self::StockIn(till, product, units) => write!(f, "{till}: {units} x {product} come in"),
             Self::Sell(till, product, units, 1) => write!(f, "{till}: sell {units} x {product}"),
             Self::Sell(till, product, units, times) => write!(f, "{till}: {times} tickets of {units} x {product}"),
-            Self::Trade(tills, things) => write!(f, "{}: {things} sales, refunds, edits and moves of stock", letters(tills)),
+            Self::Trade(tills, things) => {
+                write!(f, "{}: {things} sales, refunds, edits and moves of stock", letters(tills))
+            }
             Self::Linked(tills, target) => write!(f, "within {target} s: {} are linked", letters(tills)),
             Self::Peers(till, count, target) => write!(f, "within {target} s: {till} has {count} peers"),
             Self::InStock(tills, product, units, target) => {
                 write!(f, "within {target} s: {units} x {product} in stock on {}", letters(tills))
             }
-            Self::Agree(tills, target) => write!(f, "within {target} s: {} hold the same, all that was acknowledged", letters(tills)),
+            Self::Agree(tills, target) => {
+                write!(f, "within {target} s: {} hold the same, all that was acknowledged", letters(tills))
+            }
             Self::Alert(till, words, target) => write!(f, "within {target} s: {till} alerts: {}", words.join(" or ")),
-            Self::NoAlert(till, words, target) => write!(f, "within {target} s: {till} has no alert: {}", words.join(" or ")),
+            Self::NoAlert(till, words, target) => {
+                write!(f, "within {target} s: {till} has no alert: {}", words.join(" or "))
+            }
             Self::Check(text, _) => f.write_str(text),
         }
     }
@@ -101,7 +107,9 @@ impl Step {
         match self {
             Self::Note(_) => Ok(()),
             Self::Check(_, check) => check(shop),
-            Self::Config(..) | Self::Hostname(..) | Self::Start(_) | Self::Stop(_) | Self::Kill(_) => self.run_box(shop),
+            Self::Config(..) | Self::Hostname(..) | Self::Start(_) | Self::Stop(_) | Self::Kill(_) => {
+                self.run_box(shop)
+            }
             Self::Unplug(till) => shop.lan.unplug(*till),
             Self::Plug(till) => shop.lan.plug(*till),
             Self::Split(parts) => shop.lan.split(parts),

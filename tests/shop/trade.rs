@@ -44,7 +44,8 @@ impl Shop {
 
     /// Enters a sale into the books, as it was acknowledged.
     pub(crate) fn book_sale(&mut self, product: &str, units: i64, ticket: &Value) -> Result<()> {
-        let text = |field: &str| ticket[field].as_str().map(str::to_owned).with_context(|| format!("no {field}: {ticket}"));
+        let text =
+            |field: &str| ticket[field].as_str().map(str::to_owned).with_context(|| format!("no {field}: {ticket}"));
         self.books.tickets.insert(text("id")?, text("number")?);
         *self.books.stock.entry(product.to_owned()).or_default() -= units * 1000;
         Ok(())
@@ -104,7 +105,9 @@ impl Shop {
             match self.rng.below(10) {
                 0..=4 => sold.push((self.sell(name, &product, units)?, product)),
                 5 => self.edit_product(name, &product, &json!({ "price": 100 * units }))?,
-                6 => self.edit_product(name, &product, &json!({ "name": format!("{product} {n}"), "minStock": units }))?,
+                6 => {
+                    self.edit_product(name, &product, &json!({ "name": format!("{product} {n}"), "minStock": units }))?
+                }
                 7 => self.move_stock(name, &product, "in", 10 * units)?,
                 8 => self.put_customer(name, "Client", &format!("{n}")).map(drop)?,
                 _ => {
@@ -155,14 +158,19 @@ impl Shop {
     fn compare_with_books(&self, name: Name, copy: &Copy) -> Result<()> {
         let mut numbers = BTreeMap::new();
         for (id, number) in &self.books.tickets {
-            let ticket = copy.get(&("/v1/tickets", id.clone())).with_context(|| format!("{name} has lost ticket {number}"))?;
+            let ticket =
+                copy.get(&("/v1/tickets", id.clone())).with_context(|| format!("{name} has lost ticket {number}"))?;
             ensure!(ticket["number"] == json!(number), "{name} renumbered {number}: {ticket}");
             if let Some(other) = numbers.insert(number, id) {
                 bail!("{name} has two tickets {number}: {id} and {other}");
             }
         }
         let tickets = copy.keys().filter(|(path, _)| *path == "/v1/tickets").count();
-        ensure!(tickets == self.books.tickets.len(), "{name} holds {tickets} tickets, of {} sold", self.books.tickets.len());
+        ensure!(
+            tickets == self.books.tickets.len(),
+            "{name} holds {tickets} tickets, of {} sold",
+            self.books.tickets.len()
+        );
         for (product, booked) in &self.books.stock {
             let Some(item) = copy.get(&("/v1/products", product_id(product).to_string())) else { continue };
             let stock = thousandths(&item["stock"])?;

@@ -1,0 +1,20 @@
+//! The scenarios.
+
+mod boxes;
+mod data;
+mod network;
+mod posplus;
+mod strangers;
+
+use crate::Scenario;
+
+/// The long ones first, so that two at a time end together.
+pub(crate) fn all() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    all.extend(posplus::scenarios());
+    all.extend(network::scenarios());
+    all.extend(boxes::scenarios());
+    all.extend(data::scenarios());
+    all.extend(strangers::scenarios());
+    all
+}
