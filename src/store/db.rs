@@ -3,6 +3,7 @@
 //! Nothing here reads a clock or the system's randomness: both are arguments, so that a simulation drives it as the agent does.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -233,6 +234,8 @@ pub(super) fn tune(conn: &Connection) -> Result<(), StoreError> {
 
 /// Opens a database for writing.
 pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
+    // Made by us, so that it is never readable by others; SQLite's own files beside it take its mode.
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
     let conn = Connection::open(path)?;
     // The page size counts for a new file only, and before anything else.
     conn.pragma_update(None, "page_size", 4096)?;
@@ -275,7 +278,7 @@ fn command(conn: &Connection, sql: &'static str) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn last_change(conn: &Connection) -> Result<u64, StoreError> {
+pub(super) fn last_change(conn: &Connection) -> Result<u64, StoreError> {
     let n: Option<i64> = conn.prepare_cached("SELECT max(n) FROM change")?.query_row([], |row| row.get(0))?;
     Ok(n.unwrap_or(0).cast_unsigned())
 }

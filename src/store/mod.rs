@@ -1,5 +1,6 @@
 //! SQLite: one writer, readers that never wait for it, one repository per file.
 
+mod backup;
 mod categories;
 mod changes;
 mod conflicts;
@@ -23,13 +24,15 @@ mod stock;
 mod tickets;
 mod view;
 mod work;
+mod writer;
 
+pub use backup::{backup, restore};
 pub use changes::{ChangeItem, ChangeKind, ChangeValue};
 pub use conflicts::{ConflictId, Flag, RecordKind};
 pub use db::Db;
 pub use entity::{Change, EntityQuery, EntityView};
 pub use error::{Rejection, StoreError};
-pub use handle::{Clock, Store, StoreEvent, StoreHealth};
+pub use handle::{Clock, Store, StoreEvent, StoreHealth, SystemEntropy};
 pub use memory::Remember;
 pub use reader::Reader;
 pub use request::{Author, ClockAhead, Committed, Entropy, Executed, Now, Reply, Request, StoreOptions};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::db::tune;
+use super::db::{last_change, tune};
 use super::error::StoreError;
 
 /// Reads the database as it was after the last commit.
@@ -20,6 +20,14 @@ impl Reader {
         tune(&conn)?;
         conn.pragma_update(None, "query_only", true)?;
         Ok(Self { conn })
+    }
+
+    /// The newest change cursor.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn last_change(&self) -> Result<u64, StoreError> {
+        last_change(&self.conn)
     }
 
     pub(super) fn conn(&self) -> &Connection {

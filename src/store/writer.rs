@@ -1,0 +1,229 @@
+//! The two threads: one writes, many requests to a commit; the other reads.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::db::Db;
+use super::error::StoreError;
+use super::handle::{Clock, StoreEvent, StoreHealth};
+use super::reader::Reader;
+use super::request::{Committed, Reply, Request};
+
+/// The most requests of one commit.
+const BATCH_REQUESTS_MAX: usize = 256;
+
+/// About the most bytes of one commit, so that no sale waits long behind a catch-up.
+const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// How often writing is tried again after a failure when no request does so.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+
+/// What the writer is given.
+pub(super) enum Job {
+    /// A request, and where its answer goes.
+    Do(Box<Request>, oneshot::Sender<Result<Reply, StoreError>>),
+    /// Says that the writer is alive.
+    Beat(oneshot::Sender<()>),
+    /// Ends the thread; dropped when the database is closed.
+    Close(oneshot::Sender<()>),
+}
+
+/// What the reader is given.
+pub(super) enum ReadJob {
+    /// Something to read.
+    Read(Box<dyn FnOnce(&Reader) + Send>),
+    /// Ends the thread; dropped when the connection is closed.
+    Close(oneshot::Sender<()>),
+}
+
+/// The writer's thread.
+pub(super) struct Writer {
+    pub(super) db: Db,
+    pub(super) jobs: Receiver<Job>,
+    pub(super) waiting: std::sync::Arc<AtomicUsize>,
+    pub(super) clock: Clock,
+    pub(super) events: mpsc::UnboundedSender<StoreEvent>,
+    pub(super) changes: watch::Sender<u64>,
+    pub(super) health: watch::Sender<StoreHealth>,
+}
+
+/// Requests that share a commit.
+#[derive(Default)]
+struct Batch {
+    requests: Vec<Request>,
+    answers: Vec<oneshot::Sender<Result<Reply, StoreError>>>,
+    bytes: usize,
+    closing: Option<oneshot::Sender<()>>,
+}
+
+impl Batch {
+    fn add(&mut self, job: Job) {
+        match job {
+            Job::Do(request, answer) => {
+                self.bytes += weight(&request);
+                self.requests.push(*request);
+                self.answers.push(answer);
+            }
+            // Who asked may have gone: nothing to tell then.
+            Job::Beat(answer) => drop(answer.send(())),
+            Job::Close(done) => self.closing = Some(done),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.requests.len() >= BATCH_REQUESTS_MAX || self.bytes >= BATCH_BYTES_MAX || self.closing.is_some()
+    }
+
+    /// The first job and what waits behind it, as far as it fits one commit.
+    fn gather(first: Job, jobs: &Receiver<Job>) -> Self {
+        let mut batch = Self::default();
+        batch.add(first);
+        while !batch.is_full()
+            && let Ok(job) = jobs.try_recv()
+        {
+            batch.add(job);
+        }
+        batch
+    }
+}
+
+/// About how many bytes a request writes.
+fn weight(request: &Request) -> usize {
+    match request {
+        Request::Sell { sale, .. } => 512 + 128 * sale.lines.len(),
+        Request::Apply(ops) => ops.wire_len(),
+        _ => 512,
+    }
+}
+
+impl Writer {
+    /// Works until it is told to close or nobody holds the store any more.
+    pub(super) fn run(mut self) {
+        let mut closing = None;
+        while closing.is_none() {
+            let first = if self.health.borrow().fault.is_some() {
+                self.jobs.recv_timeout(PROBE_EVERY)
+            } else {
+                self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            match first {
+                Ok(job) => {
+                    let batch = Batch::gather(job, &self.jobs);
+                    closing = self.commit(batch);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let outcome = self.db.probe((self.clock)());
+                    self.set_health(outcome.err());
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if let Err(error) = self.db.checkpoint() {
+            tracing::warn!(%error, "the write-ahead log stays beside the database: it is read at the next start");
+        }
+        // The lock must be free before anyone is told.
+        drop(self.db);
+        drop(closing);
+    }
+
+    fn commit(&mut self, batch: Batch) -> Option<oneshot::Sender<()>> {
+        let Batch { requests, answers, closing, .. } = batch;
+        if requests.is_empty() {
+            return closing;
+        }
+        let executed = self.db.execute(requests, (self.clock)());
+        self.waiting.fetch_sub(answers.len(), Ordering::Relaxed);
+        self.set_health(executed.replies.iter().find_map(|r| r.as_ref().err().filter(|e| e.is_fault())).cloned());
+        self.publish(executed.committed);
+        for (answer, reply) in answers.into_iter().zip(executed.replies) {
+            // Who asked may have gone; what is done stays done.
+            drop(answer.send(reply));
+        }
+        closing
+    }
+
+    fn publish(&self, committed: Committed) {
+        let last = committed.last_change;
+        let news = committed != Committed { last_change: last, ..Committed::default() };
+        let changed = last > *self.changes.borrow();
+        if changed {
+            self.changes.send_replace(last);
+        }
+        if news || changed {
+            // Who listens may have gone: the agent is stopping.
+            drop(self.events.send(StoreEvent::Committed(committed)));
+        }
+    }
+
+    fn set_health(&self, fault: Option<StoreError>) {
+        let changed = self.health.send_if_modified(|health| {
+            let changed = health.fault != fault;
+            health.fault.clone_from(&fault);
+            changed
+        });
+        if changed {
+            match &fault {
+                Some(fault) => tracing::error!(%fault, "the store cannot write"),
+                None => tracing::info!("the store writes again"),
+            }
+            drop(self.events.send(StoreEvent::Health(fault)));
+        }
+    }
+}
+
+/// The reader's thread.
+pub(super) fn read_all(reader: Reader, jobs: &Receiver<ReadJob>, waiting: &AtomicUsize) {
+    let mut closing = None;
+    while closing.is_none()
+        && let Ok(job) = jobs.recv()
+    {
+        match job {
+            ReadJob::Read(read) => {
+                waiting.fetch_sub(1, Ordering::Relaxed);
+                // A bug in one reading must not end all reading. An open read transaction ends as it unwinds.
+                if catch_unwind(AssertUnwindSafe(|| read(&reader))).is_err() {
+                    tracing::error!("a reading of the store panicked");
+                }
+            }
+            ReadJob::Close(done) => closing = Some(done),
+        }
+    }
+    drop(reader);
+    drop(closing);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::model::id::TillId;
+
+    fn job() -> Job {
+        Job::Do(Box::new(Request::Retire { till: TillId([1; 16]) }), oneshot::channel().0)
+    }
+
+    #[test]
+    fn what_waits_shares_a_commit_up_to_a_limit() {
+        let (send, jobs) = channel();
+        (0..300).for_each(|_| send.send(job()).unwrap());
+        let batch = Batch::gather(job(), &jobs);
+        assert_eq!((batch.requests.len(), batch.answers.len()), (BATCH_REQUESTS_MAX, BATCH_REQUESTS_MAX));
+        assert_eq!(Batch::gather(job(), &jobs).requests.len(), 300 - (BATCH_REQUESTS_MAX - 1) + 1);
+    }
+
+    #[test]
+    fn nothing_behind_a_close_is_taken() {
+        let (send, jobs) = channel();
+        let (closed, _) = oneshot::channel();
+        send.send(Job::Close(closed)).unwrap();
+        send.send(job()).unwrap();
+        let batch = Batch::gather(job(), &jobs);
+        assert_eq!(batch.requests.len(), 1);
+        assert!(batch.closing.is_some());
+    }
+}
