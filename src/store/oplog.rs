@@ -295,7 +295,7 @@ impl Work<'_> {
                 None
             }
             Body::Admit(admit) => {
-                self.done.roster |= roster::apply_admit(self.conn, admit, op.hlc)?;
+                self.done.roster |= roster::apply_admit(self.conn, admit)?;
                 None
             }
             Body::Retire(retire) => {

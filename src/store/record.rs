@@ -9,7 +9,6 @@ use crate::model::id::Uuid;
 use crate::model::op::{Body, HoldReason, Op, content_hash};
 use crate::model::ticket::{LINES_MAX, Made, PAYMENTS_MAX, Refund, Ticket};
 
-use super::conflicts::Flag;
 use super::error::StoreError;
 
 /// A record's id, content hash and canonical bytes.
@@ -74,20 +73,6 @@ pub(super) fn place(conn: &Connection, table: &Table, record: &Record<'_>) -> Re
             Ok(Place::Beats(idx))
         }
     }
-}
-
-/// Marks something for a person to look at.
-pub(super) fn flag(conn: &Connection, flag: Flag, subject: Uuid) -> Result<(), StoreError> {
-    conn.prepare_cached("INSERT OR IGNORE INTO flag (kind, subject) VALUES (?1, ?2)")?
-        .execute((flag as i64, subject.as_bytes()))?;
-    Ok(())
-}
-
-/// Takes the mark away.
-pub(super) fn unflag(conn: &Connection, flag: Flag, subject: Uuid) -> Result<(), StoreError> {
-    conn.prepare_cached("DELETE FROM flag WHERE kind = ?1 AND subject = ?2")?
-        .execute((flag as i64, subject.as_bytes()))?;
-    Ok(())
 }
 
 /// Reads canonical bytes that this store has written.

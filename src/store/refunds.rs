@@ -8,7 +8,7 @@ use crate::model::op::{Body, kind};
 use crate::model::ticket::{LINES_MAX, Refund, RefundLine, Refunded, Ticket};
 
 use super::changes::{self, ChangeKind};
-use super::conflicts::Flag;
+use super::conflicts::{self, Flag};
 use super::error::StoreError;
 use super::record::{self, Place, Record, Table};
 use super::request::Reply;
@@ -158,7 +158,7 @@ impl Work<'_> {
         if other.is_some_and(|other| other.cancel && refund.cancel && other.ticket == refund.ticket) {
             return Ok(());
         }
-        record::flag(self.conn, Flag::RefundContents, refund.id)
+        conflicts::mark(self.conn, Flag::RefundContents, refund.id.as_bytes(), true)
     }
 }
 
@@ -168,10 +168,8 @@ pub(super) fn check_over(conn: &Connection, ticket: Uuid) -> Result<(), StoreErr
     if refunds.is_empty() {
         return Ok(());
     }
-    match tickets::find(conn, ticket)? {
-        Some(sold) if Refunded::sum(&sold, &refunds).is_over(&sold) => record::flag(conn, Flag::OverRefund, ticket),
-        _ => record::unflag(conn, Flag::OverRefund, ticket),
-    }
+    let over = tickets::find(conn, ticket)?.is_some_and(|sold| Refunded::sum(&sold, &refunds).is_over(&sold));
+    conflicts::mark(conn, Flag::OverRefund, ticket.as_bytes(), over)
 }
 
 /// The refunds of a ticket that count, in order of arrival.

@@ -11,7 +11,8 @@ use crate::model::op::{Body, kind};
 use crate::model::ticket::{Refund, Ticket};
 
 use super::changes::{self, ChangeKind};
-use super::conflicts::Flag;
+use super::conflicts::{self, Flag};
+use super::counted;
 use super::error::StoreError;
 use super::reader::Reader;
 use super::record::{self, Place, Record, Table};
@@ -159,7 +160,7 @@ impl Work<'_> {
         let delta = kind
             .delta(quantity, total(self.conn, product)?)
             .map_err(|message| StoreError::rejected("quantity", message))?;
-        let replaces = if kind == MovementKind::Count { last_count(self.conn, product)? } else { None };
+        let replaces = if kind == MovementKind::Count { counted::heads(self.conn, product)? } else { Vec::new() };
         let hlc = self.tick();
         let movement = Movement { id, product, kind, quantity, delta, replaces, reference, made: self.made(hlc) };
         let body = Body::Movement(movement);
@@ -179,15 +180,12 @@ impl Work<'_> {
         match place {
             Place::Known(idx) => return Ok(idx),
             Place::First => {}
-            Place::Beaten(_) => record::flag(self.conn, Flag::MovementContents, movement.id)?,
+            Place::Beaten(_) => conflicts::mark(self.conn, Flag::MovementContents, movement.id.as_bytes(), true)?,
             Place::Beats(former) => {
-                record::flag(self.conn, Flag::MovementContents, movement.id)?;
+                conflicts::mark(self.conn, Flag::MovementContents, movement.id.as_bytes(), true)?;
                 if let Some(undone) = movement_at(self.conn, former)? {
                     self.shift((undone.product, -undone.delta), (kind::MOVEMENT, former))?;
-                    self.conn.execute(
-                        "DELETE FROM counted WHERE product = ?1 AND replaces = ?2 AND id = ?3",
-                        (undone.product.as_bytes(), replaced(&undone), undone.id.as_bytes()),
-                    )?;
+                    counted::remove(self.conn, &undone)?;
                 }
             }
         }
@@ -207,35 +205,11 @@ impl Work<'_> {
         let idx = self.conn.last_insert_rowid();
         if place.counts() {
             self.shift((movement.product, movement.delta), (kind::MOVEMENT, idx))?;
-            if movement.kind == MovementKind::Count {
-                self.conn.execute(
-                    "INSERT OR IGNORE INTO counted (product, replaces, id, at_ms) VALUES (?1, ?2, ?3, ?4)",
-                    (movement.product.as_bytes(), replaced(movement), movement.id.as_bytes(), made.at_ms.cast_signed()),
-                )?;
-            }
+            counted::insert(self.conn, movement)?;
             changes::record(self.conn, ChangeKind::Movement, idx)?;
         }
         Ok(idx)
     }
-}
-
-/// The count that a count replaces, as in the database.
-fn replaced(count: &Movement) -> &[u8] {
-    count.replaces.as_ref().map_or(&[], |id| id.as_bytes())
-}
-
-/// The newest count of a product that no other replaces.
-fn last_count(conn: &Connection, product: Uuid) -> Result<Option<Uuid>, StoreError> {
-    let id: Option<[u8; 16]> = conn
-        .query_row(
-            "SELECT id FROM counted c WHERE product = ?1
-             AND NOT EXISTS (SELECT 1 FROM counted WHERE product = c.product AND replaces = c.id)
-             ORDER BY at_ms DESC, id DESC LIMIT 1",
-            [product.as_bytes()],
-            |row| row.get(0),
-        )
-        .optional()?;
-    Ok(id.map(Uuid::from_bytes))
 }
 
 /// What is in stock.

@@ -8,7 +8,7 @@ use crate::model::op::{Body, kind};
 use crate::model::ticket::{LINES_MAX, Line, PAYMENTS_MAX, Refund, Refunded, Sale, Ticket, TicketStatus, Totals};
 
 use super::changes::{self, ChangeKind};
-use super::conflicts::Flag;
+use super::conflicts::{self, Flag};
 use super::error::{Rejection, StoreError};
 use super::reader::Reader;
 use super::record::{self, Place, Record, Table};
@@ -100,9 +100,9 @@ impl Work<'_> {
         match place {
             Place::Known(idx) => return Ok(idx),
             Place::First => {}
-            Place::Beaten(_) => record::flag(self.conn, Flag::TicketContents, ticket.id)?,
+            Place::Beaten(_) => conflicts::mark(self.conn, Flag::TicketContents, ticket.id.as_bytes(), true)?,
             Place::Beats(former) => {
-                record::flag(self.conn, Flag::TicketContents, ticket.id)?;
+                conflicts::mark(self.conn, Flag::TicketContents, ticket.id.as_bytes(), true)?;
                 if let Some(undone) = at(self.conn, former)? {
                     for (product, delta) in undone.movements() {
                         self.shift((product, -delta), (kind::TICKET, former))?;
