@@ -23,14 +23,9 @@ impl Agent {
         Ok(Self { child })
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
-        Ok(kill_process(pid, signal)?)
-    }
-
-    /// SIGKILL, without waiting for the end of it: for whoever only looks on.
-    pub(crate) fn cut_power(&self) -> Result<()> {
-        self.signal(Signal::KILL)
+    /// For whoever only looks on. It stays this agent's until the agent is dropped.
+    pub(crate) fn pid(&self) -> Result<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")
     }
 
     /// Power cut, as far as a process can have one: SIGKILL.
@@ -42,7 +37,7 @@ impl Agent {
 
     /// Asks it to end (SIGTERM) and waits.
     pub(crate) fn stop(&mut self, deadline: Duration) -> Result<ExitStatus> {
-        self.signal(Signal::TERM)?;
+        kill_process(self.pid()?, Signal::TERM)?;
         match self.exit(deadline)? {
             Some(status) => Ok(status),
             None => bail!("still running {deadline:?} after SIGTERM"),

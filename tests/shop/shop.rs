@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -188,7 +189,8 @@ impl Shop {
 
     /// SIGKILL while others are talking to the till; to be followed by `kill`, which clears the process away.
     pub(crate) fn cut_power(&self, name: Name) -> Result<()> {
-        self.till(name).agent.as_ref().context("not running")?.cut_power()
+        let agent = self.till(name).agent.as_ref().context("not running")?;
+        Ok(kill_process(agent.pid()?, Signal::KILL)?)
     }
 
     pub(crate) fn kill(&mut self, name: Name) -> Result<()> {
