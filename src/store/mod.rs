@@ -21,6 +21,8 @@ mod request;
 mod roster;
 mod schema;
 mod stock;
+#[cfg(test)]
+mod tests;
 mod tickets;
 mod view;
 mod work;
