@@ -91,7 +91,8 @@ fn stage(from: &Path, staged: &Path, entropy: &mut dyn Entropy) -> Result<(), St
     tune(&conn)?;
     schema::migrate(&mut conn)?;
     let transaction = conn.transaction()?;
-    Logs::mint(&transaction, entropy)?;
+    let till = Logs::writer(&transaction)?.ok_or_else(|| StoreError::Damaged("it has no origin of its own".into()))?;
+    Logs::mint(&transaction, till, entropy)?;
     transaction.commit()?;
     conn.close().map_err(|(_, error)| error)?;
     File::open(staged)?.sync_all()?;

@@ -13,7 +13,6 @@ use crate::model::id::Origin;
 use crate::model::op::OpBatch;
 
 use super::error::StoreError;
-use super::memory::{self, Remember};
 use super::oplog::Logs;
 use super::reader::Reader;
 use super::request::{Committed, Entropy, Executed, Now, Reply, Request, StoreOptions};
@@ -25,9 +24,6 @@ const _: () = assert!(rusqlite::ffi::SQLITE_VERSION_NUMBER >= 3_051_003, "SQLite
 
 /// Prepared statements kept per connection.
 const STATEMENTS_MAX: usize = 128;
-
-/// The note that says which till wrote the database last.
-const WRITER: &str = "store.writer";
 
 /// The database's writer. It holds the lock of the database for as long as it lives.
 ///
@@ -262,12 +258,9 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
 /// Sees to it that the database has an origin, of this till.
 fn ensure_origin(conn: &mut Connection, options: &StoreOptions, entropy: &mut dyn Entropy) -> Result<(), StoreError> {
     let transaction = conn.transaction()?;
-    let till = options.author.till.to_string();
-    let writer = memory::note(&transaction, WRITER)?;
-    if writer.as_ref() != Some(&till) || !Logs::have_own(&transaction)? {
-        Logs::mint(&transaction, entropy)?;
-        let note = Remember::Note { key: WRITER.to_owned(), value: Some(till) };
-        memory::remember(&transaction, &note)?;
+    let till = options.author.till;
+    if Logs::writer(&transaction)? != Some(till) {
+        Logs::mint(&transaction, till, entropy)?;
     }
     transaction.commit()?;
     Ok(())

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use sha2::{Digest, Sha256};
 
 use crate::model::clock::{Hlc, HybridClock, Observed};
-use crate::model::id::Origin;
+use crate::model::id::{Origin, TillId};
 use crate::model::op::{Body, Head, HoldReason, Op, OpBatch, RunningHash, Seq, kind};
 use crate::model::vector::VersionVector;
 
@@ -81,14 +81,15 @@ impl Logs {
         Ok(Self { own, by_origin })
     }
 
-    /// Whether the database has an origin that it writes under.
-    pub(super) fn have_own(conn: &Connection) -> Result<bool, StoreError> {
-        Ok(conn.query_row("SELECT EXISTS (SELECT 1 FROM origin WHERE own = 1)", [], |row| row.get(0))?)
+    /// The till that writes the database; `None` where none has yet.
+    pub(super) fn writer(conn: &Connection) -> Result<Option<TillId>, StoreError> {
+        let till = conn.query_row("SELECT till FROM origin WHERE own = 1", [], |row| row.get(0)).optional()?;
+        Ok(till.map(TillId))
     }
 
     /// Makes a fresh origin that the database writes under from now on. Its first four hex digits, which stand in ticket numbers, are
     /// no other known origin's.
-    pub(super) fn mint(conn: &Connection, entropy: &mut dyn Entropy) -> Result<Origin, StoreError> {
+    pub(super) fn mint(conn: &Connection, till: TillId, entropy: &mut dyn Entropy) -> Result<Origin, StoreError> {
         let known: Vec<String> = {
             let mut statement = conn.prepare_cached("SELECT origin FROM origin")?;
             let rows = statement.query_map([], |row| origin_at(row, 0).map(|o| o.short()))?;
@@ -104,6 +105,7 @@ impl Logs {
         }
         conn.execute("UPDATE origin SET own = 2 WHERE own = 1", [])?;
         insert_log(conn, origin, Own::Ours, RunningHash::default())?;
+        conn.execute("UPDATE origin SET till = ?1 WHERE own = 1", [till.0])?;
         Ok(origin)
     }
 
@@ -248,7 +250,7 @@ impl Work<'_> {
 
     /// A peer holds ops of our own origin that are not here: we have lost them, so we must never write under it again.
     fn leave_origin(&mut self) -> Result<(), StoreError> {
-        let fresh = Logs::mint(self.conn, self.entropy)?;
+        let fresh = Logs::mint(self.conn, self.author.till, self.entropy)?;
         tracing::warn!(origin = %fresh, "a peer has ops of ours that are not here: writing under a fresh origin");
         self.memory.logs = Logs::load(self.conn)?;
         self.done.origin = Some(fresh);

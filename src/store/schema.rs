@@ -21,10 +21,11 @@ pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
 const MIGRATIONS: &[&str] = &[V1];
 
 const V1: &str = "
--- Logs. own: 1 = this database authors it, 2 = it did before, 0 = another's. base = running hash before op 1.
+-- Logs. own: 1 = this database authors it, 2 = it did before, 0 = another's. till = who authors it, for an own one. base = running
+-- hash before op 1.
 -- day, number: the business day (YYYYMMDD) of the last own ticket and the last number given on it. tail = hash of the log's last ticket.
 CREATE TABLE origin (
-    idx INTEGER PRIMARY KEY, origin INTEGER NOT NULL UNIQUE, own INTEGER NOT NULL, base BLOB NOT NULL,
+    idx INTEGER PRIMARY KEY, origin INTEGER NOT NULL UNIQUE, own INTEGER NOT NULL, till BLOB, base BLOB NOT NULL,
     head INTEGER NOT NULL, hash BLOB NOT NULL, floor INTEGER NOT NULL, hlc INTEGER NOT NULL,
     day INTEGER NOT NULL, number INTEGER NOT NULL, tail BLOB NOT NULL);
 -- Last numbers of other days than the present one of an own log: the clock may come back to them.
