@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::lan::{Lan, Name};
-use crate::lib::{Agent, Answer, Http, eventually};
+use crate::lib::http::Answer;
+use crate::lib::{Agent, Http, eventually};
 use crate::rng::Rng;
 
 /// The agent under test.
@@ -58,6 +59,7 @@ pub(crate) struct Shop {
     tills: BTreeMap<Name, Till>,
     pub(crate) books: Books,
     pub(crate) rng: Rng,
+    /// The `store` object that its tills are given; made with the first that needs it.
     pub(crate) store: Value,
     /// What a scenario remembers from one step to a later one.
     pub(crate) notes: BTreeMap<&'static str, Value>,
@@ -84,9 +86,8 @@ impl Shop {
             (*name, Till { folder: folder.path().join(name.to_string()), hostname, agent: None, token: String::new() })
         });
         let tills = tills.collect();
-        let store = new_store("TND")?;
-        let (books, notes) = (Books::default(), BTreeMap::new());
-        Ok(Self { title, began: Instant::now(), lan, tills, books, rng: Rng::new(seed), store, notes, folder })
+        let (books, notes, rng) = (Books::default(), BTreeMap::new(), Rng::new(seed));
+        Ok(Self { title, began: Instant::now(), lan, tills, books, rng, store: Value::Null, notes, folder })
     }
 
     /// Prints a line of the scenario's story.
@@ -125,9 +126,12 @@ impl Shop {
     }
 
     /// Merges into the till's config file (RFC 7396), as whoever provisions it would; for a till that is not running.
-    pub(crate) fn provision(&self, name: Name, patch: &Value) -> Result<()> {
+    pub(crate) fn provision(&mut self, name: Name, patch: &Value) -> Result<()> {
         let folder = self.folder(name);
         fs::create_dir_all(&folder)?;
+        if self.store.is_null() {
+            self.store = new_store("TND")?;
+        }
         let mut config = self.config(name).unwrap_or_else(|_| json!({ "store": self.store }));
         merge(&mut config, patch);
         Ok(fs::write(folder.join("pos-config.json"), serde_json::to_string_pretty(&config)?)?)

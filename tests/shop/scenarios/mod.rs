@@ -4,6 +4,7 @@ mod boxes;
 mod data;
 mod network;
 mod posplus;
+mod rig;
 mod strangers;
 
 use crate::Scenario;
@@ -16,5 +17,6 @@ pub(crate) fn all() -> Vec<Scenario> {
     all.extend(boxes::scenarios());
     all.extend(data::scenarios());
     all.extend(strangers::scenarios());
+    all.extend(rig::scenarios());
     all
 }
