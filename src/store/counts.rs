@@ -1,1 +1,69 @@
-//! counts
+//! How much there is of everything.
+
+use rusqlite::Connection;
+
+use crate::model::register::EntityKind;
+
+use super::error::StoreError;
+use super::reader::Reader;
+use super::{conflicts, entity};
+
+/// How much there is of everything. Cheap to ask for: nothing grows with the number of sales.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Tickets.
+    pub tickets: u64,
+    /// Refunds and cancellations.
+    pub refunds: u64,
+    /// Products that are not deleted.
+    pub products: u64,
+    /// Categories that are not deleted.
+    pub categories: u64,
+    /// Customers that are not deleted.
+    pub customers: u64,
+    /// Ops that this version cannot apply.
+    pub held: u64,
+    /// Conflicts, for a person to look at.
+    pub conflicts: u64,
+    /// Ops of all logs, compacted ones included.
+    pub ops: u64,
+    /// The size of the database, in bytes, without its write-ahead log.
+    pub bytes: u64,
+}
+
+impl Reader {
+    /// How much there is of everything.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn counts(&self) -> Result<Counts, StoreError> {
+        self.snapshot(|reader| counts(reader.conn()))
+    }
+}
+
+fn counts(conn: &Connection) -> Result<Counts, StoreError> {
+    let number = |sql: &str| -> Result<u64, StoreError> {
+        Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned())
+    };
+    let living = |kind: EntityKind| -> Result<u64, StoreError> {
+        let mut query = conn.prepare_cached("SELECT count(*) FROM entity WHERE kind = ?1 AND alive = 1")?;
+        Ok(query.query_row([entity::number(kind)], |row| row.get::<_, i64>(0))?.cast_unsigned())
+    };
+    // Rows of records are never deleted, so their last number is how many there are.
+    let records = |table: &str| -> Result<u64, StoreError> {
+        let rows = number(&format!("SELECT coalesce(max(idx), 0) FROM {table}"))?;
+        let aside = number(&format!("SELECT count(*) FROM {table} WHERE NOT counts"))?;
+        Ok(rows - aside)
+    };
+    Ok(Counts {
+        tickets: records("ticket")?,
+        refunds: records("refund")?,
+        products: living(EntityKind::Product)?,
+        categories: living(EntityKind::Category)?,
+        customers: living(EntityKind::Customer)?,
+        held: number("SELECT count(*) FROM held")?,
+        conflicts: conflicts::count(conn)?,
+        ops: number("SELECT coalesce(sum(head), 0) FROM origin")?,
+        bytes: number("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")?,
+    })
+}

@@ -1,21 +1,41 @@
-//! The table that products, categories and customers share.
+//! The table that products, categories and customers (and reviews) share: one row an entity, its registers in canonical bytes.
+//!
+//! A row's columns follow from its registers alone, and these from the set of edits that came, in any order. A row is never deleted,
+//! so that `idx` is a place in lists that stays.
 
 use std::collections::BTreeMap;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::model::amount::Quantity;
 use crate::model::clock::Hlc;
 use crate::model::id::Uuid;
-use crate::model::register::{Edit, EntityKind, Registers, Value};
+use crate::model::op::{BODY_APPLY_MAX, canonical};
+use crate::model::register::{Edit, EntityKind, Registers, Replaced, Value, WRITES_MAX};
 
+use super::changes::{self, ChangeKind};
+use super::conflicts::{self, Flag};
 use super::error::StoreError;
-use super::view::Cursor;
+use super::fields::{check, fields, is_known};
+use super::reader::Reader;
+use super::search::folded;
+use super::view::{Cursor, Page};
+use super::{categories, customers, products, stock};
+
+/// The most items of one part of a list.
+const PAGE_MAX: usize = 1000;
+
+/// The most rows that one part of a list looks at: a search for what is rare answers with fewer items than asked for, and where to go on.
+const SCAN_MAX: i64 = 20_000;
+
+/// The most fields that clients write of one entity over its life, cleared ones included: each has a head for ever.
+const FIELDS_MAX: usize = 512;
 
 /// A change of an entity.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Change {
-    /// Replaces all fields: those that are not named are cleared. Makes the entity where it is not there.
+    /// Replaces all fields: those that are not named are cleared, but for fields that only a later version knows. Makes the entity
+    /// where it is not there, or brings it back.
     Put(BTreeMap<String, Value>),
     /// Replaces some fields of an entity that is there.
     Patch(BTreeMap<String, Value>),
@@ -40,28 +60,94 @@ pub struct EntityView {
     pub stock: Option<Quantity>,
 }
 
-/// Which entities to list.
+/// Which entities to list, in order of arrival. All that is given must hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EntityQuery {
     /// What they are.
     pub kind: EntityKind,
     /// Go on after this place.
     pub after: Option<Cursor>,
-    /// At most so many.
+    /// At most so many, and never more than 1000.
     pub limit: usize,
-    /// With this stock-keeping unit.
+    /// With this stock-keeping unit. Products that are not deleted alone have one, and so for barcode and category.
     pub sku: Option<String>,
     /// With this barcode.
     pub barcode: Option<String>,
     /// In this category.
     pub category: Option<Uuid>,
-    /// With this in their name, stock-keeping unit or barcode.
+    /// With this in one of the texts that they are found by (product: name, stock-keeping unit, barcode; category: name; customer:
+    /// names, company, e-mail, telephone number), whatever its capitals and Latin accents.
     pub q: Option<String>,
     /// Deleted ones as well.
     pub include_deleted: bool,
 }
 
-/// The edit that makes `change` on what is here; `None` where it is so already.
+impl EntityQuery {
+    /// All that are not deleted, from the first on.
+    #[must_use]
+    pub fn all(kind: EntityKind, limit: usize) -> Self {
+        let (sku, barcode, category, q) = (None, None, None, None);
+        Self { kind, after: None, limit, sku, barcode, category, q, include_deleted: false }
+    }
+}
+
+/// What an entity is found by; follows from its registers.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Columns {
+    pub(super) alive: bool,
+    pub(super) sku: Option<String>,
+    pub(super) barcode: Option<String>,
+    pub(super) category: Option<Uuid>,
+    pub(super) search: String,
+}
+
+impl Columns {
+    fn of(kind: EntityKind, registers: &Registers) -> Self {
+        match kind {
+            EntityKind::Product => products::columns(registers),
+            EntityKind::Category => categories::columns(registers),
+            EntityKind::Customer => customers::columns(registers),
+            EntityKind::Review => Self { alive: registers.is_alive(), ..Self::default() },
+        }
+    }
+
+    /// Without the codes and the category, where it is deleted: these are for the living.
+    pub(super) fn of_the_living(self) -> Self {
+        if self.alive { self } else { Self { sku: None, barcode: None, category: None, ..self } }
+    }
+}
+
+/// The number of a kind in the database.
+pub(super) const fn number(kind: EntityKind) -> i64 {
+    match kind {
+        EntityKind::Product => 1,
+        EntityKind::Category => 2,
+        EntityKind::Customer => 3,
+        EntityKind::Review => 4,
+    }
+}
+
+pub(super) fn of_number(number: i64) -> Result<EntityKind, StoreError> {
+    [EntityKind::Product, EntityKind::Category, EntityKind::Customer, EntityKind::Review]
+        .into_iter()
+        .find(|kind| self::number(*kind) == number)
+        .ok_or_else(|| StoreError::Damaged(format!("entity of kind {number}")))
+}
+
+const fn noun(kind: EntityKind) -> &'static str {
+    match kind {
+        EntityKind::Product => "product",
+        EntityKind::Category => "category",
+        EntityKind::Customer => "customer",
+        EntityKind::Review => "review",
+    }
+}
+
+/// The edit that makes `change` on what is here, for the caller to append and [`apply_edit`]; `None` where it is so already. Writes
+/// nothing. `ids` gives random numbers.
+///
+/// # Errors
+/// [`StoreError::Rejected`] with the field's name as path, [`StoreError::NotFound`].
 pub(super) fn author(
     conn: &Connection,
     target: (EntityKind, Uuid),
@@ -69,18 +155,278 @@ pub(super) fn author(
     made: (Hlc, &str),
     ids: &mut dyn FnMut() -> u64,
 ) -> Result<Option<Edit>, StoreError> {
-    let _ = (conn, target, change, made, ids);
-    Ok(None)
+    let registers = registers(conn, target)?.unwrap_or_default();
+    let values = match change {
+        Change::Put(values) => put(target.0, &registers, values)?,
+        Change::Patch(_) | Change::Delete if registers.latest().is_none() => {
+            return Err(StoreError::NotFound(noun(target.0)));
+        }
+        Change::Patch(_) if !registers.is_alive() => return Err(StoreError::NotFound(noun(target.0))),
+        Change::Patch(values) => values.clone(),
+        Change::Delete => BTreeMap::new(),
+    };
+    for (field, value) in &values {
+        check(target.0, field, value)?;
+    }
+    let edit = registers.edit(target, values, *change != Change::Delete, made, ids);
+    edit.map(|edit| within_limits(&registers, edit)).transpose()
 }
 
-/// Joins an edit in, local or remote: registers, replaced ids, columns, contested, and a row in `change`.
+/// All values that a put writes: the given ones, and nothing into the other fields that this version writes.
+fn put(
+    kind: EntityKind,
+    registers: &Registers,
+    values: &BTreeMap<String, Value>,
+) -> Result<BTreeMap<String, Value>, StoreError> {
+    if let Some(missing) = fields(kind).iter().find(|field| field.required && !values.contains_key(field.name)) {
+        return Err(StoreError::rejected(missing.name, "it must be there"));
+    }
+    if fields(kind).is_empty() {
+        return Err(StoreError::NotFound(noun(kind)));
+    }
+    let cleared = registers.fields().map(|(field, _)| field).filter(|field| is_known(kind, field));
+    let mut all: BTreeMap<_, _> = cleared.map(|field| (field.to_owned(), Value::Null)).collect();
+    all.extend(values.clone());
+    Ok(all)
+}
+
+fn within_limits(registers: &Registers, edit: Edit) -> Result<Edit, StoreError> {
+    let fresh = edit.writes.iter().filter(|write| registers.shown(&write.field).is_none()).count();
+    if edit.writes.len() > WRITES_MAX || registers.fields().count() + fresh > FIELDS_MAX {
+        return Err(StoreError::rejected("extra", "too many fields"));
+    }
+    if canonical(&edit).len() > BODY_APPLY_MAX {
+        return Err(StoreError::rejected("extra", format!("more than {BODY_APPLY_MAX} bytes in one request")));
+    }
+    Ok(edit)
+}
+
+/// Joins an edit in, local or remote, in any order and repeatedly: registers, replaced ids, columns, conflicts, and a row in `change`
+/// where the entity is not as before.
 pub(super) fn apply_edit(conn: &Connection, edit: &Edit) -> Result<(), StoreError> {
-    let _ = (conn, edit);
+    let (kind, id) = (edit.entity, edit.id);
+    let row = conn
+        .prepare_cached("SELECT idx, registers FROM entity WHERE kind = ?1 AND id = ?2")?
+        .query_row((number(kind), id.as_bytes()), |row| Ok((row.get::<_, i64>(0)?, decoded(row, 1)?)))
+        .optional()?;
+    let (idx, before) = row.map_or((None, Registers::default()), |(idx, registers)| (Some(idx), registers));
+    let mut after = before.clone();
+    after.apply(edit, &mut ReplacedTable(conn))?;
+    if idx.is_some() && after == before {
+        return Ok(());
+    }
+    let (old, new) = (Columns::of(kind, &before), Columns::of(kind, &after));
+    let idx = match idx {
+        Some(idx) => idx,
+        None => insert(conn, kind, id)?,
+    };
+    let change = match change_kind(kind) {
+        Some(change) => changes::record(conn, change, idx)?,
+        None => 0,
+    };
+    conn.prepare_cached(
+        "UPDATE entity SET alive = ?2, sku = ?3, barcode = ?4, category = ?5, search = ?6, change = ?7, registers = ?8
+         WHERE idx = ?1",
+    )?
+    .execute((
+        idx,
+        new.alive,
+        &new.sku,
+        &new.barcode,
+        new.category.as_ref().map(|id| id.as_bytes().as_slice()),
+        &new.search,
+        change.cast_signed(),
+        canonical(&after),
+    ))?;
+    let contested = conflicts::fields_of(kind, &after).count();
+    if contested != conflicts::fields_of(kind, &before).count() {
+        contest(conn, idx, contested)?;
+    }
+    for flag in [Flag::Sku, Flag::Barcode] {
+        recount(conn, flag, &old, &new)?;
+    }
     Ok(())
 }
 
+fn insert(conn: &Connection, kind: EntityKind, id: Uuid) -> Result<i64, StoreError> {
+    conn.prepare_cached(
+        "INSERT INTO entity (kind, id, alive, search, change, registers) VALUES (?1, ?2, 0, '', 0, x'')",
+    )?
+    .execute((number(kind), id.as_bytes()))?;
+    Ok(conn.last_insert_rowid())
+}
+
+fn change_kind(kind: EntityKind) -> Option<ChangeKind> {
+    match kind {
+        EntityKind::Product => Some(ChangeKind::Product),
+        EntityKind::Category => Some(ChangeKind::Category),
+        EntityKind::Customer => Some(ChangeKind::Customer),
+        EntityKind::Review => None,
+    }
+}
+
+fn contest(conn: &Connection, idx: i64, fields: usize) -> Result<(), StoreError> {
+    if fields == 0 {
+        conn.prepare_cached("DELETE FROM contested WHERE entity_idx = ?1")?.execute([idx])?;
+    } else {
+        let sql = "INSERT OR REPLACE INTO contested (entity_idx, fields) VALUES (?1, ?2)";
+        conn.prepare_cached(sql)?.execute((idx, fields as i64))?;
+    }
+    Ok(())
+}
+
+/// Marks and clears codes that several products have, where this change gave or took one.
+fn recount(conn: &Connection, flag: Flag, old: &Columns, new: &Columns) -> Result<(), StoreError> {
+    let (old, new, sql) = match flag {
+        Flag::Barcode => {
+            (&old.barcode, &new.barcode, "SELECT count(*) FROM (SELECT 1 FROM entity WHERE barcode = ?1 LIMIT 2)")
+        }
+        _ => (&old.sku, &new.sku, "SELECT count(*) FROM (SELECT 1 FROM entity WHERE sku = ?1 LIMIT 2)"),
+    };
+    if old == new {
+        return Ok(());
+    }
+    let mut products = conn.prepare_cached(sql)?;
+    for code in [old, new].into_iter().flatten() {
+        let several = products.query_row([code], |row| row.get::<_, i64>(0))? > 1;
+        conflicts::mark(conn, flag, code.as_bytes(), several)?;
+    }
+    Ok(())
+}
+
+/// The table `replaced`.
+struct ReplacedTable<'a>(&'a Connection);
+
+impl Replaced for ReplacedTable<'_> {
+    type Error = StoreError;
+
+    fn contains(&self, id: u64) -> Result<bool, StoreError> {
+        Ok(self.0.prepare_cached("SELECT 1 FROM replaced WHERE id = ?1")?.exists([id.cast_signed()])?)
+    }
+
+    fn insert(&mut self, id: u64) -> Result<(), StoreError> {
+        self.0.prepare_cached("INSERT OR IGNORE INTO replaced VALUES (?1)")?.execute([id.cast_signed()])?;
+        Ok(())
+    }
+}
+
+/// The registers of an entity that was written at least once.
+pub(super) fn registers(conn: &Connection, target: (EntityKind, Uuid)) -> Result<Option<Registers>, StoreError> {
+    let registers = conn
+        .prepare_cached("SELECT registers FROM entity WHERE kind = ?1 AND id = ?2")?
+        .query_row((number(target.0), target.1.as_bytes()), |row| decoded(row, 0))
+        .optional()?;
+    Ok(registers)
+}
+
+fn decoded(row: &Row<'_>, column: usize) -> rusqlite::Result<Registers> {
+    let bytes = row.get_ref(column)?.as_blob()?;
+    postcard::from_bytes(bytes).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, Box::new(error))
+    })
+}
+
+/// The columns that [`viewed`] reads.
+const VIEW: &str = "SELECT idx, kind, id, registers, change FROM entity";
+
 /// An entity, deleted or not.
 pub(super) fn view(conn: &Connection, kind: EntityKind, id: Uuid) -> Result<Option<EntityView>, StoreError> {
-    let _ = (conn, kind, id);
-    Ok(None)
+    let sql = format!("{VIEW} WHERE kind = ?1 AND id = ?2");
+    let mut rows = conn.prepare_cached(&sql)?;
+    let mut rows = rows.query((number(kind), id.as_bytes()))?;
+    rows.next()?.map(|row| viewed(conn, row)).transpose()
+}
+
+/// The entity in a row, and the newest place of it in the list of changes.
+pub(super) fn view_at(conn: &Connection, idx: i64) -> Result<Option<(EntityView, u64)>, StoreError> {
+    let sql = format!("{VIEW} WHERE idx = ?1");
+    let mut rows = conn.prepare_cached(&sql)?;
+    let mut rows = rows.query([idx])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some((viewed(conn, row)?, row.get::<_, i64>(4)?.cast_unsigned())))
+}
+
+fn viewed(conn: &Connection, row: &Row<'_>) -> Result<EntityView, StoreError> {
+    let (kind, id) = (of_number(row.get(1)?)?, Uuid::from_bytes(row.get(2)?));
+    let registers = decoded(row, 3)?;
+    let alive = registers.is_alive();
+    let stock = match kind {
+        EntityKind::Product => Some(stock::total(conn, id)?),
+        _ => None,
+    };
+    Ok(EntityView { cursor: Cursor(row.get::<_, i64>(0)?.cast_unsigned()), kind, id, registers, alive, stock })
+}
+
+fn list(conn: &Connection, query: &EntityQuery) -> Result<Page<EntityView>, StoreError> {
+    let limit = query.limit.clamp(1, PAGE_MAX);
+    let after = query.after.unwrap_or_default().0.cast_signed();
+    let q = query.q.as_deref().map(folded).filter(|q| !q.is_empty());
+    // Rows are never deleted, so a window of places is a bound on the rows looked at.
+    let scans = q.is_some() || query.include_deleted;
+    let until = if scans { after.saturating_add(SCAN_MAX) } else { i64::MAX };
+    let mut items = Vec::new();
+    let mut rows = conn.prepare_cached(&list_sql(query, q.is_some()))?;
+    let mut rows = rows.query((
+        number(query.kind),
+        after,
+        until,
+        limit as i64 + 1,
+        &query.sku,
+        &query.barcode,
+        query.category.as_ref().map(|id| id.as_bytes().as_slice()),
+        q,
+    ))?;
+    while let Some(row) = rows.next()? {
+        items.push(viewed(conn, row)?);
+    }
+    let next = if items.len() > limit {
+        items.truncate(limit);
+        items.last().map(|last| last.cursor)
+    } else {
+        let end: Option<i64> = conn.prepare_cached("SELECT max(idx) FROM entity")?.query_row([], |row| row.get(0))?;
+        (until < end.unwrap_or(0)).then(|| Cursor(until.cast_unsigned()))
+    };
+    Ok(Page { items, next })
+}
+
+/// Every text of this query that there is uses an index in the order of `idx`; a plus keeps a column from being taken for one.
+fn list_sql(query: &EntityQuery, searched: bool) -> String {
+    let coded = query.sku.is_some() || query.barcode.is_some() || query.category.is_some();
+    let of_kind = match (query.include_deleted, coded) {
+        (true, _) => "+kind = ?1",
+        (false, true) => "+kind = ?1 AND +alive = 1",
+        (false, false) => "kind = ?1 AND alive = 1",
+    };
+    let parts = [
+        (query.sku.is_some(), "sku = ?5"),
+        (query.barcode.is_some(), "barcode = ?6"),
+        (query.category.is_some(), "category = ?7"),
+        (searched, "instr(search, ?8) > 0"),
+    ];
+    let mut sql = format!("{VIEW} WHERE {of_kind} AND idx > ?2 AND idx <= ?3");
+    for (_, part) in parts.iter().filter(|(given, _)| *given) {
+        sql.push_str(" AND ");
+        sql.push_str(part);
+    }
+    sql.push_str(" ORDER BY idx LIMIT ?4");
+    sql
+}
+
+impl Reader {
+    /// A product, category or customer; deleted or not, see [`EntityView::alive`]. `None` where it was never written.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn entity(&self, kind: EntityKind, id: Uuid) -> Result<Option<EntityView>, StoreError> {
+        view(self.conn(), kind, id)
+    }
+
+    /// A part of a list. Who goes on from [`Page::next`] to the end has each entity exactly once that was there all the time, whatever is
+    /// edited meanwhile.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn entities(&self, query: &EntityQuery) -> Result<Page<EntityView>, StoreError> {
+        list(self.conn(), query)
+    }
 }

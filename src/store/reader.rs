@@ -6,11 +6,13 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::db::{last_change, tune};
 use super::error::StoreError;
+use super::memory::Tallies;
 
 /// Reads the database as it was after the last commit.
 #[derive(Debug)]
 pub struct Reader {
     conn: Connection,
+    tallies: Tallies,
 }
 
 impl Reader {
@@ -19,7 +21,11 @@ impl Reader {
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         tune(&conn)?;
         conn.pragma_update(None, "query_only", true)?;
-        Ok(Self { conn })
+        Ok(Self { conn, tallies: Tallies::default() })
+    }
+
+    pub(super) fn tallies(&self) -> &Tallies {
+        &self.tallies
     }
 
     /// The newest change cursor.

@@ -46,11 +46,13 @@ CREATE TABLE ticket (
     at_ms INTEGER NOT NULL, pos_id TEXT NOT NULL, body BLOB NOT NULL);
 CREATE INDEX ticket_id ON ticket (id);
 CREATE INDEX ticket_at ON ticket (at_ms);
+CREATE INDEX ticket_aside ON ticket (counts) WHERE NOT counts;
 CREATE TABLE refund (
     idx INTEGER PRIMARY KEY, id BLOB NOT NULL, hash BLOB NOT NULL, counts INTEGER NOT NULL,
     ticket BLOB NOT NULL, at_ms INTEGER NOT NULL, pos_id TEXT NOT NULL, body BLOB NOT NULL);
 CREATE INDEX refund_id ON refund (id);
 CREATE INDEX refund_ticket ON refund (ticket);
+CREATE INDEX refund_aside ON refund (counts) WHERE NOT counts;
 CREATE TABLE movement (
     idx INTEGER PRIMARY KEY, id BLOB NOT NULL, hash BLOB NOT NULL, counts INTEGER NOT NULL,
     at_ms INTEGER NOT NULL, pos_id TEXT NOT NULL, body BLOB NOT NULL);
@@ -78,8 +80,8 @@ CREATE INDEX entity_alive ON entity (kind, alive);
 CREATE INDEX entity_sku ON entity (sku) WHERE sku IS NOT NULL;
 CREATE INDEX entity_barcode ON entity (barcode) WHERE barcode IS NOT NULL;
 CREATE INDEX entity_category ON entity (category) WHERE category IS NOT NULL;
--- Entities with a field whose heads disagree.
-CREATE TABLE contested (entity_idx INTEGER PRIMARY KEY);
+-- Entities with fields whose heads disagree, and how many fields.
+CREATE TABLE contested (entity_idx INTEGER PRIMARY KEY, fields INTEGER NOT NULL);
 CREATE TABLE replaced (id INTEGER PRIMARY KEY);
 -- What changed, in order of arrival. kind: see store::ChangeKind. ref = idx of the record or entity.
 CREATE TABLE change (n INTEGER PRIMARY KEY, kind INTEGER NOT NULL, ref INTEGER NOT NULL);

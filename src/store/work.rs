@@ -19,6 +19,7 @@ use super::entity::{self, Change};
 use super::error::StoreError;
 use super::memory;
 use super::request::{Author, Committed, Entropy, Now, Reply, Request};
+use super::roster;
 
 /// What a request works with.
 pub(super) struct Work<'a> {
@@ -150,11 +151,17 @@ impl<'a> Work<'a> {
         self.author_roster(Body::Retire(retire), hlc)
     }
 
-    /// Appends a change of the roster, where it is one.
+    /// Appends a change of the roster, where it is one. What tells nothing new is not folded in either: what is here follows from ops
+    /// alone.
     fn author_roster(&mut self, body: Body, hlc: Hlc) -> Result<Reply, StoreError> {
-        let op = self.op(&body, hlc)?;
-        self.fold(&body, &op, &mut [0; 32])?;
-        if self.done.roster {
+        let known = match &body {
+            Body::Admit(admit) => roster::is_admitted(self.conn, admit)?,
+            Body::Retire(retire) => roster::is_retired(self.conn, retire.till)?,
+            _ => false,
+        };
+        if !known {
+            let op = self.op(&body, hlc)?;
+            self.fold(&body, &op, &mut [0; 32])?;
             self.append(op, None, None)?;
         }
         Ok(Reply::Done)
