@@ -15,11 +15,8 @@ use super::entity::{self, EntityView};
 use super::error::StoreError;
 use super::reader::Reader;
 use super::tickets::{self, TicketView};
-use super::view::{Cursor, Page};
+use super::view::{Cursor, LIMIT_MAX, Page};
 use super::{refunds, stock};
-
-/// The most changes read at once.
-const LIMIT_MAX: usize = 1000;
 
 /// The most rows looked at at once; superseded ones are looked at and left out.
 const SCAN_MAX: usize = 10_000;

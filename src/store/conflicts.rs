@@ -18,14 +18,12 @@ use crate::model::ticket::{Made, Refund, Ticket};
 
 use super::error::StoreError;
 use super::reader::Reader;
+use super::view::LIMIT_MAX;
 use super::{counted, entity, fields, record, refunds, stock};
 
 mod id;
 
 pub use id::{Code, ConflictId, NotAConflictId, RecordKind};
-
-/// The most conflicts listed at once.
-const LIMIT_MAX: usize = 1000;
 
 /// The most sides shown of one conflict.
 const SIDES_MAX: usize = 100;

@@ -19,11 +19,8 @@ use super::error::StoreError;
 use super::fields::{check, fields, is_known};
 use super::reader::Reader;
 use super::search::folded;
-use super::view::{Cursor, Page};
+use super::view::{Cursor, LIMIT_MAX, Page};
 use super::{categories, customers, products, stock};
-
-/// The most items of one part of a list.
-const PAGE_MAX: usize = 1000;
 
 /// The most rows that one part of a list looks at: a search for what is rare answers with fewer items than asked for, and where to go on.
 const SCAN_MAX: i64 = 20_000;
@@ -67,7 +64,7 @@ pub struct EntityQuery {
     pub kind: EntityKind,
     /// Go on after this place.
     pub after: Option<Cursor>,
-    /// At most so many, and never more than 1000.
+    /// At most so many, and never more than [`LIMIT_MAX`].
     pub limit: usize,
     /// With this stock-keeping unit. Products that are not deleted alone have one, and so for barcode and category.
     pub sku: Option<String>,
@@ -358,7 +355,7 @@ fn viewed(conn: &Connection, row: &Row<'_>) -> Result<EntityView, StoreError> {
 }
 
 fn list(conn: &Connection, query: &EntityQuery) -> Result<Page<EntityView>, StoreError> {
-    let limit = query.limit.clamp(1, PAGE_MAX);
+    let limit = query.limit.clamp(1, LIMIT_MAX);
     let after = query.after.unwrap_or_default().0.cast_signed();
     let q = query.q.as_deref().map(folded).filter(|q| !q.is_empty());
     // Rows are never deleted, so a window of places is a bound on the rows looked at.
