@@ -52,6 +52,12 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             shows: "a second agent on one data folder is refused",
             steps: second_agent,
         },
+        Scenario {
+            name: "restored-backup",
+            tills: 2,
+            shows: "a till restored from an old backup loses nothing and repeats nothing",
+            steps: restored_backup,
+        },
     ]
 }
 
@@ -295,4 +301,56 @@ fn second_agent() -> Vec<Step> {
         Start(&[A]),
         Agree(&[A], 5),
     ]
+}
+
+fn restored_backup() -> Vec<Step> {
+    vec![
+        Start(&[A, B]),
+        Linked(&[A, B], 10),
+        Product(A, "Café", 2500),
+        Sell(A, "Café", 1, 20),
+        Agree(&[A, B], 5),
+        Check("A is backed up while it sells", backed_up_while_selling),
+        Sell(A, "Café", 1, 20),
+        Sell(B, "Café", 1, 20),
+        Agree(&[A, B], 5),
+        Note("A's card dies; a new one is given the backup"),
+        Stop(A),
+        Check("A's database is restored from the backup", |shop| {
+            let (file, folder) = (backup_file(shop), shop.folder(A));
+            tillmesh(shop, &["restore", "--data-dir", &folder.to_string_lossy(), &file])
+        }),
+        Start(&[A]),
+        Note("it sells before it has caught up"),
+        Sell(A, "Café", 1, 5),
+        Linked(&[A, B], 10),
+        Agree(&[A, B], 10),
+        Sell(A, "Café", 1, 5),
+        Sell(B, "Café", 1, 5),
+        Agree(&[A, B], 5),
+    ]
+}
+
+fn backup_file(shop: &Shop) -> String {
+    shop.folder(A).with_extension("backup").to_string_lossy().into_owned()
+}
+
+fn backed_up_while_selling(shop: &mut Shop) -> Result<()> {
+    let sales: Vec<_> = (0..50).map(|_| shop.sale("Café", 1)).collect();
+    let (file, folder) = (backup_file(shop), shop.folder(A));
+    let (selling, sold) = (&*shop, sales.as_slice());
+    let answers = thread::scope(|scope| {
+        let application = scope.spawn(move || selling.send_all(A, sold));
+        tillmesh(selling, &["backup", "--data-dir", &folder.to_string_lossy(), &file])?;
+        application.join().map_err(|_| anyhow!("the till application panicked"))?
+    })?;
+    answers.iter().try_for_each(|ticket| shop.book_sale("Café", 1, ticket))
+}
+
+/// The command line on A's box.
+fn tillmesh(shop: &Shop, words: &[&str]) -> Result<()> {
+    let output = shop.command(A, words).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "tillmesh {} ended with {}: {said}", words.join(" "), output.status);
+    Ok(())
 }
