@@ -1,0 +1,128 @@
+//! One till alone: from the post of a sale to its answer, with one writer and with many.
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::Bench;
+use crate::client::Client;
+use crate::floor::Rows;
+use crate::report::Figure;
+use crate::samples::{Samples, median, ms, paired, timed};
+use crate::till::Till;
+
+/// Sales of a round, one after the other.
+const SALES: usize = 60;
+const WRITERS: usize = 64;
+/// Sales of each of many writers in a round.
+const SALES_EACH: usize = 15;
+/// The most that a sale may cost beyond one fsync, in milliseconds.
+const OWN_COST_GOAL_MS: f64 = 0.5;
+const P99_GOAL: f64 = 2.0;
+const GROUP_GOAL: f64 = 8.0;
+
+pub(crate) fn measure(bench: &mut Bench, a: &Till) -> Result<()> {
+    let mut client = a.client();
+    // Its rows are what the floor inserts, one ticket a transaction.
+    sell(bench, &mut client, SALES)?;
+    let rows = Rows::read(&a.database())?;
+    let (mut fsync, mut sale, mut floor) = (Samples::default(), Samples::default(), Samples::default());
+    let (mut one, mut many) = (Vec::new(), Vec::new());
+    for round in 1..=bench.plan.rounds {
+        bench.say(&format!("sales on one till, round {round}"));
+        fsync.add(bench.probe()?);
+        let times = sell(bench, &mut client, SALES)?;
+        one.push(SALES as f64 / times.iter().sum::<f64>() * 1000.0);
+        sale.add(times);
+        floor.add(rows.insert(&bench.path("floor.db"), SALES)?);
+        many.push(sell_together(bench, a)?);
+    }
+    let (medians, floors) = (sale.medians(), floor.medians());
+    let own = paired(&medians, &fsync.medians(), |sale, fsync| sale - fsync);
+    let beside = format!(
+        "fsync {:.2} / {:.2} ms; plain SQLite {:.2} / {:.2} ms",
+        fsync.p50(),
+        fsync.p99(),
+        floor.p50(),
+        floor.p99()
+    );
+    bench.report.goal(
+        Figure {
+            name: "sale, POST to answer, p50",
+            figure: format!(
+                "{:.2} ms: fsync {own:+.2} ms, {:.1} x plain SQLite",
+                sale.p50(),
+                paired(&medians, &floors, |a, b| a / b)
+            ),
+            against: beside,
+            numbers: json!({ "ms": sale.p50(), "beyondFsyncMs": own, "fsyncMs": fsync.p50(), "floorMs": floor.p50() }),
+        },
+        "fsync + 0.5 ms",
+        own <= OWN_COST_GOAL_MS,
+    );
+    bench.report.goal(
+        Figure {
+            name: "sale, POST to answer, p99",
+            figure: format!("{:.2} ms: {:.1} x plain SQLite", sale.p99(), sale.p99() / floor.p99()),
+            against: String::new(),
+            numbers: json!({ "ms": sale.p99(), "fsyncMs": fsync.p99(), "floorMs": floor.p99() }),
+        },
+        "2 x plain SQLite's",
+        sale.p99() <= P99_GOAL * floor.p99(),
+    );
+    let gain = paired(&many, &one, |many, one| many / one);
+    bench.report.goal(
+        Figure {
+            name: "64 writers at once",
+            figure: format!("{gain:.1} x one writer ({:.0} tickets/s)", median(&many)),
+            against: format!("one writer {:.0} tickets/s", median(&one)),
+            numbers: json!({ "gain": gain, "perSecond": many, "perSecondOne": one }),
+        },
+        "8 x",
+        gain >= GROUP_GOAL,
+    );
+    Ok(())
+}
+
+/// Sells one ticket after the other; gives how long each took, in milliseconds.
+fn sell(bench: &mut Bench, client: &mut Client, count: usize) -> Result<Vec<f64>> {
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (_, body) = bench.sales.next();
+        let ((), time) = timed(|| client.post("/v1/tickets", &body)?.ok().map(drop))?;
+        times.push(time);
+    }
+    Ok(times)
+}
+
+/// Sells from many clients at once; gives the tickets per second.
+fn sell_together(bench: &mut Bench, a: &Till) -> Result<f64> {
+    let shares = (0..WRITERS).map(|_| (0..SALES_EACH).map(|_| bench.sales.next().1).collect()).collect();
+    post_all(a, shares)
+}
+
+/// Posts sales, one client for each share; gives the tickets per second.
+pub(crate) fn post_all(till: &Till, shares: Vec<Vec<String>>) -> Result<f64> {
+    let count: usize = shares.iter().map(Vec::len).sum();
+    let ready = Barrier::new(shares.len() + 1);
+    thread::scope(|scope| {
+        let post = |bodies: Vec<String>| -> Result<()> {
+            let mut client = till.client();
+            // Its connection is open before the start.
+            let reached = client.get("/healthz");
+            ready.wait();
+            reached?;
+            bodies.iter().try_for_each(|body| client.post("/v1/tickets", body)?.ok().map(drop))
+        };
+        let threads: Vec<_> = shares.into_iter().map(|bodies| scope.spawn(move || post(bodies))).collect();
+        ready.wait();
+        let began = Instant::now();
+        for thread in threads {
+            thread.join().ok().context("a client panicked")??;
+        }
+        Ok(count as f64 / ms(began.elapsed()) * 1000.0)
+    })
+}
