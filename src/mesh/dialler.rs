@@ -6,7 +6,7 @@
 //! cause rests for `redial_refused`; one that is this till itself rests until the target's addresses change or
 //! [`dial_now`](super::MeshHandle::dial_now).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use super::link::{LinkEnd, LinkHandle};
 use super::listener::{socket, tune};
 use super::refused::Refused;
 use super::shared::Shared;
-use super::{handshake, link};
+use super::{MeshEvent, handshake, link};
 use crate::model::id::{BootId, TillId};
 
 /// How long a name may take to resolve.
@@ -37,48 +37,27 @@ const STABLE: Duration = Duration::from_secs(10);
 const LINKED_ELSEWHERE: Duration = Duration::from_secs(600);
 
 /// Whom to dial: a till, and all addresses under which it may be found.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    name: String,
-    addresses: Vec<String>,
+    /// Tells targets apart and stands in the log. A target whose addresses change is dialled at once and keeps its backoff.
+    pub name: String,
+    /// `host:port`, `192.0.2.1:port`, `[2001:db8::1]:port` or, link-local, `[fe80::1%eth0]:port`. Tried in this order, but IPv4 first.
+    pub addresses: Vec<String>,
 }
 
-impl Target {
-    /// A target. Addresses are `host:port`, `192.0.2.1:port`, `[2001:db8::1]:port` or, link-local, `[fe80::1%eth0]:port`; their
-    /// order does not matter. The name is for the log and tells targets apart.
-    #[must_use]
-    pub fn new<A: Into<String>>(name: impl Into<String>, addresses: impl IntoIterator<Item = A>) -> Self {
-        let mut addresses: Vec<String> = addresses.into_iter().map(Into::into).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        Self { name: name.into(), addresses }
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its addresses.
-    #[must_use]
-    pub fn addresses(&self) -> &[String] {
-        &self.addresses
-    }
-
-    /// The socket addresses, IPv4 first.
-    async fn resolve(&self) -> Vec<SocketAddr> {
-        let mut found = Vec::new();
-        for address in &self.addresses {
-            match resolve(address).await {
-                Ok(mut more) => found.append(&mut more),
-                Err(error) => tracing::debug!("P2P: address {address} of {}: {error}", self.name),
-            }
+/// The socket addresses of a target's addresses, IPv4 first.
+async fn resolve_all(name: &str, addresses: &[String]) -> Vec<SocketAddr> {
+    let mut found = Vec::new();
+    for address in addresses {
+        match resolve(address).await {
+            Ok(more) => found.extend(more),
+            Err(error) => tracing::debug!("P2P: address {address} of {name}: {error}"),
         }
-        found.sort_unstable_by_key(|address| (address.is_ipv6(), *address));
-        found.dedup();
-        found
     }
+    let mut seen = HashSet::new();
+    found.retain(|address| seen.insert(*address));
+    found.sort_by_key(SocketAddr::is_ipv6);
+    found
 }
 
 async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
@@ -96,20 +75,25 @@ async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
 /// Keeps one task for each target while the mesh exists.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut targets = shared.targets();
-    let mut running: HashMap<Target, AbortHandle> = HashMap::new();
+    let mut running: HashMap<String, (watch::Sender<Vec<String>>, AbortHandle)> = HashMap::new();
     let mut tasks = JoinSet::new();
     loop {
-        let wanted = targets.borrow_and_update().clone();
-        running.retain(|target, task| {
-            let keep = wanted.contains(target);
-            if !keep {
-                task.abort();
+        let mut wanted: HashMap<String, Vec<String>> =
+            targets.borrow_and_update().iter().map(|target| (target.name.clone(), target.addresses.clone())).collect();
+        running.retain(|name, (addresses, task)| match wanted.remove(name) {
+            Some(now) => {
+                addresses.send_if_modified(|old| std::mem::replace(old, now) != *old);
+                true
             }
-            keep
+            None => {
+                task.abort();
+                false
+            }
         });
-        for target in wanted {
-            let spawn = |target: &Target| tasks.spawn(Dialling::new(&shared, target.clone()).run());
-            running.entry(target).or_insert_with_key(spawn);
+        for (name, addresses) in wanted {
+            let (sender, receiver) = watch::channel(addresses);
+            let task = tasks.spawn(Dialling::new(&shared, name.clone(), receiver).run());
+            running.insert(name, (sender, task));
         }
         tokio::select! {
             changed = targets.changed() => if changed.is_err() { return },
@@ -131,7 +115,8 @@ enum Outcome {
 /// The task of a target.
 struct Dialling {
     shared: Arc<Shared>,
-    target: Target,
+    name: String,
+    addresses: watch::Receiver<Vec<String>>,
     backoff: Backoff,
     kicks: watch::Receiver<u64>,
     /// Addresses that are not dialled until then, or, where there is no then, at all.
@@ -141,11 +126,12 @@ struct Dialling {
 }
 
 impl Dialling {
-    fn new(shared: &Arc<Shared>, target: Target) -> Self {
+    fn new(shared: &Arc<Shared>, name: String, addresses: watch::Receiver<Vec<String>>) -> Self {
         let limits = &shared.config.limits;
         Self {
             shared: Arc::clone(shared),
-            target,
+            name,
+            addresses,
             backoff: Backoff::new(limits.redial_first, limits.redial_max),
             kicks: shared.kicks(),
             resting: HashMap::new(),
@@ -156,11 +142,13 @@ impl Dialling {
     async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         while shared.until_on().await {
-            let addresses = self.target.resolve().await;
+            let listed = self.addresses.borrow_and_update().clone();
+            let addresses = resolve_all(&self.name, &listed).await;
             let mut changes = shared.changes();
             if let Some(until) = self.linked(&addresses) {
                 tokio::select! {
                     _ = changes.changed() => {}
+                    _ = self.addresses.changed() => self.resting.clear(),
                     () = until_maybe(until) => {}
                 }
                 continue;
@@ -205,7 +193,7 @@ impl Dialling {
                 }
                 Err(DialError::Unreachable(error)) => {
                     self.shared.counters.dials_failed.fetch_add(1, Relaxed);
-                    tracing::debug!("P2P: {} does not answer at {addr}: {error}", self.target.name);
+                    tracing::debug!("P2P: {} does not answer at {addr}: {error}", self.name);
                 }
                 Err(DialError::Refused(why)) => self.refused(*addr, why),
             }
@@ -219,6 +207,8 @@ impl Dialling {
     fn refused(&mut self, addr: SocketAddr, why: Refused) {
         if why.is_ourselves() {
             self.resting.insert(addr, None);
+            // Where the channel is full, the address is found out again another time.
+            let _ = self.shared.events.try_send(MeshEvent::Ourselves { addr });
         } else if why.is_lasting() {
             self.rest_address(addr);
         }
@@ -261,6 +251,7 @@ impl Dialling {
         tokio::select! {
             () = until_maybe(until) => {}
             () = self.shared.until_off() => {}
+            Ok(()) = self.addresses.changed() => self.resting.clear(),
             Ok(()) = self.kicks.changed() => {
                 self.backoff.reset();
                 self.resting.clear();

@@ -175,6 +175,11 @@ pub enum MeshEvent {
         /// What the operating system says, and what to do.
         error: String,
     },
+    /// A dialled address is this till itself. It is not dialled again until its target's addresses change.
+    Ourselves {
+        /// The address.
+        addr: SocketAddr,
+    },
     /// Connections of one address did not become links, all for one cause. Told at most once a minute for each.
     Refused {
         /// The other end.
@@ -252,8 +257,8 @@ impl MeshHandle {
         self.0.close(link, reason);
     }
 
-    /// Sets whom to dial, for ever and until set otherwise. Targets that stay the same keep their backoff; links of those that
-    /// are gone stay up.
+    /// Sets whom to dial, for ever and until set otherwise. Targets that stay keep their backoff; links of those that are gone
+    /// stay up.
     pub fn set_targets(&self, targets: Vec<Target>) {
         self.0.set_targets(targets);
     }
