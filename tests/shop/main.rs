@@ -9,6 +9,7 @@
 #[path = "../lib/mod.rs"]
 mod lib;
 
+mod changes;
 mod lan;
 mod rng;
 mod scenarios;

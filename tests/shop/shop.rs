@@ -22,7 +22,7 @@ use crate::rng::Rng;
 /// The agent under test.
 pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_tillmesh");
 /// Where its local API listens when nothing else is configured.
-const API: &str = "127.0.0.1:3031";
+pub(crate) const API: &str = "127.0.0.1:3031";
 /// A till is up within this, on the slowest machine that we test on.
 const START_MAX: Duration = Duration::from_secs(30);
 /// How many requests at a time a bulk load makes: enough for commits to be shared.

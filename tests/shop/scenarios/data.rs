@@ -65,6 +65,12 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             steps: same_moment,
         },
         Scenario {
+            name: "changes-stream",
+            tills: 2,
+            shows: "an application that follows a till's changes misses none, whatever is restarted",
+            steps: changes_stream,
+        },
+        Scenario {
             name: "sync-on-demand",
             tills: 2,
             shows: "autoSync false: ops cross when asked, and only then",
@@ -379,4 +385,47 @@ fn sync_on_demand() -> Vec<Step> {
             Ok(())
         }),
     ]
+}
+
+fn changes_stream() -> Vec<Step> {
+    vec![
+        Start(&[A, B]),
+        Linked(&[A, B], 10),
+        Product(A, "Café", 2500),
+        Sell(A, "Café", 1, 10),
+        Sell(B, "Café", 1, 10),
+        Check("B's application is told of the 20 tickets of both", |shop| follow_on_b(shop, 20)),
+        Note("while it is away, sales go on, and B is restarted"),
+        Sell(A, "Café", 1, 10),
+        Kill(B),
+        Sell(A, "Café", 1, 10),
+        Start(&[B]),
+        Sell(B, "Café", 1, 10),
+        Check("it goes on where it was, and is told of the other 30", |shop| follow_on_b(shop, 30)),
+        Agree(&[A, B], 5),
+        Check("of each sale once", |shop| {
+            let told = shop.notes["told"].as_array().context("a list")?;
+            let mut ids: Vec<&str> = told.iter().filter_map(Value::as_str).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            ensure!(
+                ids.len() == 50 && told.len() == 50,
+                "told of {} tickets, {} different ones",
+                told.len(),
+                ids.len()
+            );
+            ensure!(ids.iter().all(|id| shop.books.tickets.contains_key(*id)), "told of a ticket that nobody sold");
+            Ok(())
+        }),
+    ]
+}
+
+fn follow_on_b(shop: &mut Shop, tickets: usize) -> Result<()> {
+    let after = shop.notes.get("cursor").and_then(Value::as_str).map(str::to_owned);
+    let followed = shop.follow(B, after.as_deref(), tickets)?;
+    let mut told = shop.notes.get("told").and_then(Value::as_array).cloned().unwrap_or_default();
+    told.extend(followed.tickets.into_iter().map(Value::String));
+    shop.notes.insert("told", Value::Array(told));
+    shop.notes.insert("cursor", Value::String(followed.cursor));
+    Ok(())
 }
