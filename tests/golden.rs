@@ -75,7 +75,7 @@ fn bodies() -> Vec<(&'static str, Body)> {
         kind: MovementKind::Count,
         quantity: Quantity(95_000),
         delta: Quantity(-5_000),
-        replaces: Some(Uuid::from_u128(6)),
+        replaces: vec![Uuid::from_u128(6)],
         reference: Some("inventory".into()),
         made: made(),
     };
