@@ -2,6 +2,7 @@
 
 mod alerts;
 pub mod cli;
+pub mod logging;
 mod run;
 
 pub use run::{RunOptions, run};

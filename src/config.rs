@@ -177,6 +177,23 @@ impl ConfigManager {
         if problems.0.is_empty() { Ok(()) } else { Err(ConfigError::Invalid { path, problems }) }
     }
 
+    /// The config as the file says it, for commands beside a running agent; `None` where there is no file. Changes nothing and
+    /// takes no lock. What the file lacks or has wrong is at its default, whatever the database remembers.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unreadable`]; [`ConfigError::Invalid`] where it is no JSON object.
+    pub fn peek(folder: &DataDir) -> Result<Option<Config>, ConfigError> {
+        let path = folder.config();
+        match read_document(&path)? {
+            OnDisk::Missing => Ok(None),
+            OnDisk::Damaged(reason) => Err(ConfigError::Invalid { path, problems: Problems(vec![whole_file(reason)]) }),
+            OnDisk::Document(document) => {
+                let defaults = Config::first_start("", &[0; 64], Timestamp::UNIX_EPOCH);
+                Ok(Some(check::read(&document, &defaults).0))
+            }
+        }
+    }
+
     /// The config to run with.
     #[must_use]
     pub fn config(&self) -> &Config {

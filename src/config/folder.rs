@@ -42,6 +42,9 @@ pub enum FolderError {
          that the other tills admit anew", .0.display()
     )]
     KeyDamaged(PathBuf),
+    /// A file that should hold an API token holds something else.
+    #[error("{} is not an API token (64 hex digits): copy the file api-token of the till's data folder whole", .0.display())]
+    NotAToken(PathBuf),
     /// The system gives no randomness to make a secret of.
     #[error("the system gives no randomness: {0}; start the agent again once the system is up")]
     Randomness(#[from] getrandom::Error),
@@ -226,6 +229,17 @@ impl fmt::Debug for TillKey {
 pub struct ApiToken(String);
 
 impl ApiToken {
+    /// A token that was copied from the till that takes it.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or holds something else.
+    pub fn from_file(path: &Path) -> Result<Self, FolderError> {
+        let io = |source| FolderError::Io { doing: "read", path: path.to_owned(), source };
+        let bytes =
+            file::read(path, SECRET_FILE_BYTES_MAX).map_err(io)?.ok_or_else(|| io(io::ErrorKind::NotFound.into()))?;
+        secret(&bytes).map(|token| Self(hex(&token))).ok_or_else(|| FolderError::NotAToken(path.to_owned()))
+    }
+
     /// The text, as it goes into an `Authorization` header.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -310,7 +324,9 @@ mod tests {
             assert!(matches!(error, FolderError::KeyDamaged(_)), "{damaged:?}: {error}");
             assert_eq!(fs::read_to_string(folder.till_key()).unwrap(), damaged);
             fs::write(folder.api_token(), damaged).unwrap();
-            assert_eq!(folder.load_or_create_api_token().unwrap().as_str().len(), 64);
+            assert!(ApiToken::from_file(&folder.api_token()).is_err());
+            let token = folder.load_or_create_api_token().unwrap();
+            assert_eq!(ApiToken::from_file(&folder.api_token()).unwrap(), token);
         }
     }
 

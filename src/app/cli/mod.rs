@@ -1,1 +1,83 @@
-//! The command line: what each command does. Arguments are parsed in `main`.
+//! The command line: what each command does, one file a command. Arguments are parsed in `main`.
+
+mod backup;
+mod client;
+mod demo;
+mod open;
+mod restore;
+mod run;
+mod status;
+mod store_new;
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+pub use backup::{BackupOptions, backup};
+pub use client::{AgentError, Target};
+pub use demo::{DemoOptions, TILLS_MAX, demo};
+pub use open::open;
+pub use restore::restore;
+pub use run::{check_config, die_with, run};
+pub use status::status;
+pub use store_new::{StoreNewOptions, store_new};
+
+use crate::config::{ConfigError, Problems};
+
+/// The exit code of a command that failed.
+pub const EXIT_FAILED: u8 = 1;
+/// The exit code where the arguments or the config must be corrected.
+pub const EXIT_WRONG: u8 = 2;
+/// The exit code where no agent answers.
+pub const EXIT_NO_AGENT: u8 = 3;
+
+/// The exit code that tells a script what kind of error this is.
+#[must_use]
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    let wrong = matches!(error.downcast_ref(), Some(ConfigError::Invalid { .. })) || error.is::<Problems>();
+    let absent = error.downcast_ref().is_some_and(AgentError::is_absence);
+    match (wrong, absent) {
+        (true, _) => EXIT_WRONG,
+        (_, true) => EXIT_NO_AGENT,
+        _ => EXIT_FAILED,
+    }
+}
+
+/// Whether the error is that nobody reads our output any more (`tillmesh status | head -1`), which is no failure.
+#[must_use]
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Writes to standard output, at once.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// A line that says how far long work has come; on a terminal alone, gone when the work is done.
+struct Progress {
+    shown: String,
+    terminal: bool,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { shown: String::new(), terminal: io::stderr().is_terminal() }
+    }
+
+    /// Shows a line in place of the last one. Best effort: a terminal that is gone stops no work.
+    fn show(&mut self, line: &str) {
+        if self.terminal && self.shown != line {
+            let _ = write!(io::stderr().lock(), "\r\x1b[K{line}");
+            line.clone_into(&mut self.shown);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if !self.shown.is_empty() {
+            let _ = write!(io::stderr().lock(), "\r\x1b[K");
+        }
+    }
+}
