@@ -189,7 +189,7 @@ impl Work<'_> {
                 total.merge(std::mem::take(&mut self.done));
                 Ok(Ok(reply))
             }
-            Err(fault) if fault.is_fault() => Err(fault),
+            Err(fault) if fault.ends_commit() => Err(fault),
             Err(refusal) => {
                 command(self.conn, "ROLLBACK TO request")?;
                 command(self.conn, "RELEASE request")?;
@@ -247,7 +247,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
 pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(PathBuf::from(name))?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(PathBuf::from(name))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked),

@@ -64,10 +64,15 @@ impl StoreError {
         Self::Rejected(Rejection { path: path.into(), message: message.into() })
     }
 
-    /// Whether it is the database or its disk that failed, rather than the request: all requests of the same commit fail with it.
+    /// Whether the database or its disk failed, rather than the request.
     #[must_use]
     pub fn is_fault(&self) -> bool {
-        matches!(self, Self::DiskFull | Self::ReadOnly | Self::Io(_) | Self::Damaged(_) | Self::Locked)
+        self.ends_commit() || matches!(self, Self::Damaged(_))
+    }
+
+    /// Whether all requests of a commit fail with the one that met this. A damaged row is the matter of those alone that need it.
+    pub(super) fn ends_commit(&self) -> bool {
+        matches!(self, Self::DiskFull | Self::ReadOnly | Self::Io(_) | Self::Locked)
     }
 }
 

@@ -1,4 +1,21 @@
 //! SQLite: one writer, readers that never wait for it, one repository per file.
+//!
+//! # Layers
+//!
+//! [`Db`] is the synchronous core: [`Db::execute`] does many requests in one transaction, each in its own savepoint, told the time and
+//! given its randomness by the caller. [`Store`] puts it on a thread, gathers what waits into one commit, and answers when that is on
+//! the disk. [`Reader`] reads on a connection of its own; what it can read stands in each repository's file.
+//!
+//! # Invariants
+//!
+//! - Appending an op, folding it into the state and moving the log's head are one transaction, with `synchronous=FULL`. Nothing is
+//!   answered, told or sent before that commit.
+//! - The state is the join of the ops that are here: local and remote ops are folded by the same code, and what is stored says nothing
+//!   of the order or the log in which they came, but for places in lists.
+//! - Logs are dense from 1: only what continues a head exactly, by number and hash, is stored. What this version cannot apply is held,
+//!   and passed on as it came.
+//! - After any rollback, what is kept in memory (heads, numbers, rows of products) is read again. The database is the truth.
+//! - A failing disk is not remembered: every request tries again.
 
 mod backup;
 mod categories;

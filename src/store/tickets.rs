@@ -20,6 +20,9 @@ use super::work::Work;
 /// Ticket rows that one call of [`Reader::tickets`] looks at.
 const SCAN_MAX: i64 = 20_000;
 
+/// Ticket rows that are looked at for a predecessor that is not the ticket before it in the log.
+const CHAIN_SCAN_MAX: i64 = 5_000;
+
 const TICKETS: Table = Table {
     find: "SELECT idx, hash, counts FROM ticket WHERE id = ?1",
     set_aside: "UPDATE ticket SET counts = 0 WHERE idx = ?1",
@@ -139,8 +142,13 @@ impl Work<'_> {
         if self.memory.chain.awaited.remove(&record.hash) {
             self.conn.execute("DELETE FROM unchained WHERE previous = ?1", [record.hash])?;
         }
-        // The till may have gone on under a fresh origin: then the predecessor is in another log. That is once per log: worth a scan.
-        if ticket.previous == tail || (tail == [0; 32] && is_here(self.conn, &ticket.previous)?) {
+        if ticket.previous == tail {
+            return Ok(());
+        }
+        // The till may have gone on under a fresh origin: then the predecessor is in another log, anywhere. That is once per log, and
+        // worth a long scan; a break within a log is not, since a till with a fault may have many.
+        let rows_max = if tail == [0; 32] { i64::MAX } else { CHAIN_SCAN_MAX };
+        if is_here(self.conn, &ticket.previous, rows_max)? {
             return Ok(());
         }
         self.memory.chain.awaited.insert(ticket.previous);
@@ -195,10 +203,11 @@ fn is_money(amount: Money) -> bool {
     amount.0.unsigned_abs() <= MONEY_MAX as u64
 }
 
-fn is_here(conn: &Connection, hash: &[u8; 32]) -> Result<bool, StoreError> {
-    let found = conn
-        .query_row("SELECT 1 FROM ticket WHERE hash = ?1 ORDER BY idx DESC LIMIT 1", [hash], |_| Ok(()))
-        .optional()?;
+/// Whether a ticket of this hash is among the newest rows.
+fn is_here(conn: &Connection, hash: &[u8; 32], rows_max: i64) -> Result<bool, StoreError> {
+    let newest: i64 = conn.query_row("SELECT coalesce(max(idx), 0) FROM ticket", [], |row| row.get(0))?;
+    let sql = "SELECT 1 FROM ticket WHERE idx > ?2 AND hash = ?1 ORDER BY idx DESC LIMIT 1";
+    let found = conn.query_row(sql, (hash, newest.saturating_sub(rows_max)), |_| Ok(())).optional()?;
     Ok(found.is_some())
 }
 

@@ -126,3 +126,14 @@ fn the_database_is_its_owners_alone() {
         assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }
+
+#[test]
+fn a_damaged_row_is_the_matter_of_those_alone_that_need_it() {
+    let mut till = Till::new(1);
+    till.sell(1, sale(&[(7, 1)]));
+    till.conn().execute("UPDATE ticket SET body = x'ff'", []).unwrap();
+    let cancel = Request::Cancel { id: None, ticket: uuid(1), reason: None };
+    let replies = till.execute(vec![sell(2), cancel, sell(3)]).replies;
+    assert!(replies[0].is_ok() && replies[2].is_ok(), "{replies:?}");
+    assert!(matches!(replies[1], Err(StoreError::Damaged(_))), "{replies:?}");
+}
