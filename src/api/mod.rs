@@ -1,1 +1,130 @@
-//! api
+//! The local HTTP API: what the till application, the shop's page and the command line ask the agent.
+//!
+//! # Layout
+//!
+//! ```text
+//! server    connections: caps, time limits, shutting down
+//! routes    the one table of routes, and what stands before each
+//! guard     who may ask what: Host, Origin, token
+//! extract   requests -> values, strictly        problem  what is answered otherwise (RFC 9457)
+//! shape     values <-> JSON, checked field by field
+//! tickets entities stock changes conflicts roster status control backup log page openapi      the routes
+//! ```
+//!
+//! **Invariant:** what a request says reaches the store only as a value that has been checked in full; a request that is refused has
+//! stored nothing. **Invariant:** every route is in `openapi.json`, and nothing else is (tested).
+
+mod backup;
+mod changes;
+mod conflicts;
+mod control;
+mod entities;
+mod extract;
+mod guard;
+mod limits;
+mod log;
+mod openapi;
+mod page;
+mod place;
+mod problem;
+mod roster;
+mod routes;
+mod server;
+mod shape;
+mod status;
+mod stock;
+mod tickets;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::timeout;
+
+use crate::store::{Reader, Reply, Request, Store, StoreError};
+
+pub use control::{ApiCommand, CommandError};
+pub use guard::ApiToken;
+pub use log::LogRing;
+pub use status::{AgentStatus, Alert, Peer, PeerState, PendingTill, Severity, Words};
+
+use limits::{ANSWER_TIME_MAX, READS_MAX, STREAMS_MAX};
+use problem::{Kind, Problem};
+
+/// What the API works with.
+#[derive(Clone)]
+pub struct ApiContext {
+    /// The database.
+    pub store: Store,
+    /// The secret that writes need.
+    pub token: ApiToken,
+    /// What the agent itself knows of its state; kept up to date by the agent.
+    pub status: watch::Receiver<Arc<AgentStatus>>,
+    /// Where wishes to the agent go. Each carries the way to answer it.
+    pub commands: mpsc::Sender<ApiCommand>,
+    /// Recent log lines.
+    pub log: LogRing,
+    /// Where a backup's copy is made before it is sent.
+    pub data_dir: PathBuf,
+}
+
+/// Serves the API until `shutdown` resolves; answers under way then have two seconds.
+pub async fn serve(listener: TcpListener, context: ApiContext, shutdown: impl Future<Output = ()>) {
+    let (stopping, stop) = watch::channel(false);
+    let api = Api(Arc::new(Shared {
+        context,
+        stop,
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        reads: Arc::new(Semaphore::new(READS_MAX)),
+        backups: Arc::new(Semaphore::new(1)),
+    }));
+    backup::remove_leftovers(&api.context.data_dir);
+    server::run(listener, routes::router(&api), stopping, shutdown).await;
+}
+
+/// What all routes share.
+#[derive(Clone)]
+struct Api(Arc<Shared>);
+
+struct Shared {
+    context: ApiContext,
+    stop: watch::Receiver<bool>,
+    streams: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+    backups: Arc<Semaphore>,
+}
+
+impl std::ops::Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Shared {
+    /// Has the store do something; answers once it is on the disk.
+    async fn submit(&self, request: Request) -> Result<Reply, Problem> {
+        match timeout(ANSWER_TIME_MAX, self.context.store.submit(request)).await {
+            Ok(reply) => Ok(reply?),
+            Err(_) => Err(slow("the disk does not answer: send the same request with the same id again").retry_after(5)),
+        }
+    }
+
+    /// Reads, all of it on one state of the database.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        match timeout(ANSWER_TIME_MAX, self.context.store.read(move |reader| reader.snapshot(read))).await {
+            Ok(value) => Ok(value?),
+            Err(_) => Err(slow("the disk does not answer").retry_after(5)),
+        }
+    }
+}
+
+fn slow(detail: &str) -> Problem {
+    Problem::new(Kind::StoreUnavailable, detail)
+}

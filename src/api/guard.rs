@@ -1,0 +1,191 @@
+//! Who may ask what. Loopback reads are free; writes, the backup, the log and everything off loopback need the bearer token. A web page
+//! of another site gets nowhere: it cannot name a `Host` that we accept (DNS rebinding), nor hide its `Origin` (cross-site posts).
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use subtle::ConstantTimeEq as _;
+
+use super::problem::{Kind, Problem};
+
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    /// Ours, as the client reached it.
+    pub local: SocketAddr,
+    /// The client's.
+    pub peer: SocketAddr,
+}
+
+/// Who may use a route.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Access {
+    /// Everybody who reaches it: it tells nothing of the shop.
+    Public,
+    /// Without the token from loopback only.
+    Loopback,
+    /// With the token only.
+    Token,
+}
+
+/// The secret of `<data dir>/api-token`.
+#[derive(Clone)]
+pub struct ApiToken(String);
+
+impl ApiToken {
+    /// A token as it stands in the file; white space around it does not count.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.trim().to_owned())
+    }
+
+    /// In constant time. An empty token opens nothing.
+    fn opens(&self, given: &str) -> bool {
+        !self.0.is_empty() && bool::from(self.0.as_bytes().ct_eq(given.as_bytes()))
+    }
+}
+
+impl std::fmt::Debug for ApiToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ApiToken(..)")
+    }
+}
+
+/// Refuses requests whose `Host` or `Origin` is another site's, and sends the headers that browsers heed.
+pub(super) async fn site(request: Request, next: Next) -> Response {
+    let refused = match request.extensions().get::<Ends>() {
+        Some(ends) => check_site(request.uri(), request.headers(), ends.local.ip()).err(),
+        None => Some(Problem::new(Kind::Internal, "a request without a connection")),
+    };
+    let mut response = match refused {
+        Some(problem) => problem.into_response(),
+        None => next.run(request).await,
+    };
+    for (name, value) in SECURITY_HEADERS {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// Refuses requests that need the token and do not bring it.
+pub(super) async fn token(
+    State((access, token)): State<(Access, ApiToken)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let loopback = request.extensions().get::<Ends>().is_some_and(|ends| is_loopback(ends.peer.ip()));
+    let free = access == Access::Public || access == Access::Loopback && loopback;
+    if free || bearer(request.headers()).is_some_and(|given| token.opens(given)) {
+        return next.run(request).await;
+    }
+    Problem::new(Kind::Unauthorized, "send Authorization: Bearer with the text of the file api-token in the till's data folder")
+        .into_response()
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+fn check_site(uri: &Uri, headers: &HeaderMap, local: IpAddr) -> Result<(), Problem> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Err(Problem::new(Kind::BadRequest, "send one Host header"));
+    };
+    let host: Option<Authority> = host.to_str().ok().and_then(|h| h.parse().ok());
+    let foreign = || Problem::new(Kind::Forbidden, "the Host header names neither this machine's loopback nor the address asked");
+    let host = host.filter(|h| is_ours(h, local)).ok_or_else(foreign)?;
+    if uri.authority().is_some_and(|a| a != &host) {
+        return Err(foreign());
+    }
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let same = |origin: &HeaderValue| {
+        let origin = origin.to_str().unwrap_or_default();
+        origin.strip_prefix("http://").is_some_and(|o| o.eq_ignore_ascii_case(host.as_str()))
+    };
+    if origins.all(same) {
+        return Ok(());
+    }
+    Err(Problem::new(Kind::Forbidden, "the Origin header is another site's: its pages may not use this till"))
+}
+
+/// Whether a host is `localhost`, a loopback address or the address that the client reached. Names are never ours: a name can be made to
+/// point anywhere. The port does not matter: tunnels change it.
+fn is_ours(host: &Authority, local: IpAddr) -> bool {
+    if host.as_str().contains('@') {
+        return false;
+    }
+    let name = host.host();
+    if name.eq_ignore_ascii_case("localhost") {
+        return true;
+    }
+    let literal = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
+    literal.parse::<IpAddr>().is_ok_and(|ip| is_loopback(ip) || ip.to_canonical() == local.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(host: &str, origin: Option<&str>) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
+        }
+        check_site(&Uri::from_static("/v1/status"), &headers, "192.168.1.21".parse().unwrap()).is_ok()
+    }
+
+    #[test]
+    fn hosts() {
+        for ours in ["localhost:3031", "LOCALHOST", "127.0.0.1:3031", "127.9.9.9", "[::1]:3031", "192.168.1.21:8080"] {
+            assert!(check(ours, None), "{ours}");
+        }
+        for foreign in ["evil.example", "localhost.evil.example", "192.168.1.22", "a@localhost", "[::2]", "", "127.0.0.1.nip.io"] {
+            assert!(!check(foreign, None), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn origins() {
+        assert!(check("localhost:3031", Some("http://localhost:3031")));
+        for foreign in ["http://localhost:80", "https://localhost:3031", "null", "http://evil.example", ""] {
+            assert!(!check("localhost:3031", Some(foreign)), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn the_target_and_the_host_agree() {
+        let mut headers = HeaderMap::new();
+        let local = "127.0.0.1".parse().unwrap();
+        assert!(check_site(&Uri::from_static("/"), &headers, local).is_err(), "no Host");
+        headers.insert(header::HOST, HeaderValue::from_static("localhost"));
+        assert!(check_site(&Uri::from_static("http://evil.example/"), &headers, local).is_err());
+        headers.append(header::HOST, HeaderValue::from_static("localhost"));
+        assert!(check_site(&Uri::from_static("/"), &headers, local).is_err(), "two Hosts");
+    }
+
+    #[test]
+    fn an_empty_token_opens_nothing() {
+        assert!(ApiToken::new(" secret\n").opens("secret"));
+        assert!(!ApiToken::new("secret").opens("secre"));
+        assert!(!ApiToken::new("").opens(""));
+    }
+}

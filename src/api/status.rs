@@ -1,0 +1,344 @@
+//! What the agent knows of itself, and what of it is told: `/v1/status`, `/v1/alerts`, `/healthz`.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Serialize, Serializer};
+use tokio::time::timeout;
+
+use crate::model::clock::ClockQuality;
+use crate::model::id::{BootId, StoreId, TillId};
+use crate::store::Counts;
+
+use super::problem::{Kind, Problem};
+use super::shape::Time;
+use super::{Api, Shared};
+
+/// How long the store may take to show a sign of life.
+const BEAT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The agent's own part of the status: plain data, kept up to date by the agent. Times are milliseconds since 1970.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct AgentStatus {
+    /// The till's human id.
+    pub pos_id: String,
+    /// Its human name.
+    pub pos_name: String,
+    /// The agent's version.
+    pub version: String,
+    /// The till's id: from its key.
+    #[serde(serialize_with = "as_text")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub till: TillId,
+    /// This start of the agent.
+    #[serde(serialize_with = "as_text")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub boot_id: BootId,
+    /// The store's id.
+    #[serde(serialize_with = "as_text")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub store_id: StoreId,
+    /// Its name.
+    pub store_name: String,
+    /// Its currency, ISO 4217.
+    pub currency: String,
+    /// Its time zone.
+    pub time_zone: String,
+    /// When the agent started.
+    #[serde(rename = "startedAt", serialize_with = "as_time")]
+    #[cfg_attr(test, schemars(with = "Time"))]
+    pub started_at_ms: u64,
+    /// What the system's clock is worth.
+    pub clock: ClockQuality,
+    /// Whether the till links with others.
+    pub enabled: bool,
+    /// Whether it exchanges ops without being asked.
+    pub auto_sync: bool,
+    /// Whether it listens for other tills.
+    pub server_running: bool,
+    /// Where it listens for other tills.
+    pub listening: Option<String>,
+    /// Whether it announces itself and looks for others.
+    pub discovery_running: bool,
+    /// The state that the status LED shows.
+    pub led: String,
+    /// All other tills of the store that it knows of.
+    pub peers: Vec<Peer>,
+    /// Tills that wait to be admitted.
+    pub pending: Vec<PendingTill>,
+    /// What a person should know.
+    pub alerts: Vec<Alert>,
+}
+
+/// Another till.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Peer {
+    /// Its human id.
+    pub id: String,
+    /// Its human name.
+    pub name: String,
+    /// Its id, once it has proved it.
+    #[serde(serialize_with = "maybe_text")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub till: Option<TillId>,
+    /// Where it is linked, or was last seen.
+    pub address: Option<String>,
+    /// The agent's version there.
+    pub version: Option<String>,
+    /// Whether it is linked and ready.
+    pub online: bool,
+    /// What its link is doing.
+    pub state: PeerState,
+    /// Why it is not ready, in words.
+    pub detail: Option<String>,
+    /// When its state began.
+    #[serde(rename = "since", serialize_with = "maybe_time")]
+    #[cfg_attr(test, schemars(with = "Option<Time>"))]
+    pub since_ms: Option<u64>,
+    /// When it was last heard of.
+    #[serde(rename = "lastSeen", serialize_with = "maybe_time")]
+    #[cfg_attr(test, schemars(with = "Option<Time>"))]
+    pub last_seen_ms: Option<u64>,
+    /// The last ping's round trip, in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// How many ops it has that we have not.
+    pub behind: u64,
+    /// How many ops we have that it has not.
+    pub ahead: u64,
+}
+
+/// What a peer's link is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum PeerState {
+    /// No link, none being made: off, or not seen yet.
+    Offline,
+    /// Being dialled, or between two tries.
+    Connecting,
+    /// Proving who is who.
+    Handshaking,
+    /// Linked, exchanging what one of the two lacks.
+    Syncing,
+    /// Linked, nothing to exchange.
+    Connected,
+    /// Will not be linked: another currency, retired, too old.
+    Refused,
+}
+
+/// A till that waits to be admitted.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct PendingTill {
+    /// Its id.
+    #[serde(serialize_with = "as_text")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub till: TillId,
+    /// Its human id, as it says.
+    pub pos_id: String,
+    /// Its human name, as it says.
+    pub pos_name: String,
+    /// Where it is.
+    pub address: String,
+    /// The short code that both tills show.
+    pub code: String,
+}
+
+/// What a person should know, and do.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Alert {
+    /// Names the kind; for programs.
+    pub code: String,
+    /// How pressing it is.
+    pub severity: Severity,
+    /// When its cause began.
+    #[serde(rename = "since", serialize_with = "as_time")]
+    #[cfg_attr(test, schemars(with = "Time"))]
+    pub since_ms: u64,
+    /// Which till or file, where there can be several.
+    pub subject: Option<String>,
+    /// What it is and what to do, in English.
+    pub message: String,
+    /// The same in each language.
+    pub messages: Words,
+    /// The cause in its own words.
+    pub detail: Option<String>,
+}
+
+/// How pressing an alert is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Someone should see to it.
+    Warning,
+    /// Sales or their safety suffer.
+    Critical,
+}
+
+/// One text in the languages of the shops.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Words {
+    /// English.
+    pub en: String,
+    /// French.
+    pub fr: String,
+    /// Arabic.
+    pub ar: String,
+}
+
+fn as_text<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn maybe_text<T: std::fmt::Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_ref().map(ToString::to_string).serialize(serializer)
+}
+
+fn as_time<S: Serializer>(ms: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    Time(*ms).serialize(serializer)
+}
+
+fn maybe_time<S: Serializer>(ms: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    ms.map(Time).serialize(serializer)
+}
+
+/// The whole status.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Status"))]
+pub(super) struct StatusShape {
+    #[serde(flatten)]
+    agent: AgentStatus,
+    /// Now, on this till.
+    now: Time,
+    /// Peers that are online.
+    connected_peers: usize,
+    /// Peers known.
+    total_peers: usize,
+    /// Null where the database cannot be read: see `store`.
+    counts: Option<CountsShape>,
+    /// Sales that no other till has on its disk yet.
+    only_here: Option<u64>,
+    store: StoreShape,
+}
+
+/// What the database holds.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Counts"))]
+pub(super) struct CountsShape {
+    tickets: u64,
+    refunds: u64,
+    products: u64,
+    categories: u64,
+    customers: u64,
+    /// Ops of all tills.
+    ops: u64,
+    /// Ops that this version cannot apply, kept for one that can.
+    held: u64,
+    /// Things for a person to settle.
+    conflicts: u64,
+    /// The database's size.
+    bytes: u64,
+}
+
+/// How the database is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "StoreState"))]
+pub(super) struct StoreShape {
+    /// Whether sales can be stored.
+    healthy: bool,
+    /// Why not.
+    fault: Option<String>,
+}
+
+impl From<Counts> for CountsShape {
+    fn from(counts: Counts) -> Self {
+        Self {
+            tickets: counts.tickets,
+            refunds: counts.refunds,
+            products: counts.products,
+            categories: counts.categories,
+            customers: counts.customers,
+            ops: counts.ops,
+            held: counts.held,
+            conflicts: counts.conflicts,
+            bytes: counts.bytes,
+        }
+    }
+}
+
+/// Always answers: a till whose database fails is the one that is asked.
+pub(super) async fn status(State(api): State<Api>) -> Json<StatusShape> {
+    let agent: Arc<AgentStatus> = api.context.status.borrow().clone();
+    let read = api.read(|reader| Ok((reader.counts()?, reader.only_here()?))).await;
+    let (counts, unreadable) = match read {
+        Ok(counts) => (Some(counts), None),
+        Err(problem) => (None, Some(problem.detail().to_owned())),
+    };
+    let fault = fault(&api).or(unreadable);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Json(StatusShape {
+        now: Time(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)),
+        connected_peers: agent.peers.iter().filter(|peer| peer.online).count(),
+        total_peers: agent.peers.len(),
+        only_here: counts.as_ref().map(|(_, only_here)| *only_here),
+        counts: counts.map(|(counts, _)| counts.into()),
+        store: StoreShape { healthy: fault.is_none(), fault },
+        agent: Arc::unwrap_or_clone(agent),
+    })
+}
+
+fn fault(api: &Shared) -> Option<String> {
+    api.context.store.health().borrow().fault.as_ref().map(ToString::to_string)
+}
+
+/// All alerts.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Alerts"))]
+pub(super) struct AlertsShape {
+    items: Vec<Alert>,
+    next: Option<String>,
+}
+
+pub(super) async fn alerts(State(api): State<Api>) -> Json<AlertsShape> {
+    Json(AlertsShape { items: api.context.status.borrow().alerts.clone(), next: None })
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Health"))]
+pub(super) struct HealthShape {
+    status: &'static str,
+}
+
+/// Whether the till can store sales now.
+pub(super) async fn healthz(State(api): State<Api>) -> Result<Json<HealthShape>, Problem> {
+    let ill = |detail: String| Problem::new(Kind::StoreUnavailable, detail).retry_after(10);
+    if let Some(fault) = fault(&api) {
+        return Err(ill(fault));
+    }
+    match timeout(BEAT_TIME_MAX, api.context.store.beat()).await {
+        Ok(alive) => alive?,
+        Err(_) => return Err(ill("the disk does not answer".to_owned())),
+    }
+    Ok(Json(HealthShape { status: "ok" }))
+}
