@@ -40,3 +40,39 @@ pub(super) struct MemberShape {
     /// When it left for good.
     retired_at: Option<Time>,
 }
+
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<RosterShape>, Problem> {
+    let members = api.read(|reader| reader.roster()).await?;
+    let status = api.context.status.borrow().clone();
+    let items = members.into_iter().map(|member: RosterEntry| MemberShape {
+        till: member.till.to_string(),
+        pos_id: member.pos_id,
+        pos_name: member.pos_name,
+        own: member.till == status.till,
+        admitted_at: member.admitted_ms.map(Time),
+        retired_at: member.retired_ms.map(Time),
+    });
+    Ok(Json(RosterShape { items: items.collect(), next: None, pending: status.pending.clone() }))
+}
+
+pub(super) async fn admit(
+    State(api): State<Api>,
+    PathTill(till): PathTill,
+    MaybeJson(Nothing {}): MaybeJson<Nothing>,
+) -> Result<StatusCode, Problem> {
+    api.command(|answer| ApiCommand::Admit(till, answer)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn retire(
+    State(api): State<Api>,
+    PathTill(till): PathTill,
+    MaybeJson(Nothing {}): MaybeJson<Nothing>,
+) -> Result<StatusCode, Problem> {
+    if till == api.context.status.borrow().till {
+        let detail = "a till is retired from another till: it would not hear that it was done";
+        return Err(Problem::new(Kind::NotNow, detail));
+    }
+    api.submit(Request::Retire { till }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,11 @@
+//! `GET /openapi.json`: the API, for programs (OpenAPI 3.1). The file is part of the source; the tests below hold it to the code: the
+//! paths to the table of routes, the schemas to the types.
+
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+const DOCUMENT: &str = include_str!("openapi.json");
+
+pub(super) async fn document() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT).into_response()
+}
