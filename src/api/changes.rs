@@ -21,12 +21,12 @@ use crate::model::id::{Origin, Uuid};
 use crate::model::register::EntityKind;
 use crate::store::{ChangeItem, ChangeValue, Cursor, EntityView, Reader, StoreError};
 
-use super::Api;
+use super::{Api, Stop};
 use super::extract::Params;
 use super::limits::{CHANGES_PER_READ, HEARTBEAT};
 use super::place::{After, Place, gone};
 use super::problem::{Kind, Problem};
-use super::shape::entity::{Category, Customer, Entity as _, Product};
+use super::shape::entity::{Category, Customer, Entity, Product};
 use super::shape::stock::StockShape;
 use super::shape::ticket::{RefundShape, TicketShape};
 
@@ -96,7 +96,7 @@ struct Feed {
     place: Place,
     queued: VecDeque<Event>,
     seen: watch::Receiver<u64>,
-    stop: watch::Receiver<bool>,
+    stop: Stop,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -113,7 +113,7 @@ impl Feed {
             let place = self.place;
             let told = tokio::select! {
                 told = self.api.read(move |reader| read(reader, place)) => told,
-                _ = self.stop.wait_for(|stop| *stop) => return None,
+                () = self.stop.stopped() => return None,
             };
             let told = told.inspect_err(|problem| tracing::warn!(?problem, "API: a stream of changes ends")).ok()?;
             if let Some(told) = told {
@@ -123,7 +123,7 @@ impl Feed {
             }
             tokio::select! {
                 changed = self.seen.changed() => changed.ok()?,
-                _ = self.stop.wait_for(|stop| *stop) => return None,
+                () = self.stop.stopped() => return None,
             }
         }
     }
@@ -195,18 +195,22 @@ fn shape(value: ChangeValue) -> Result<Option<(&'static str, Json)>, StoreError>
     Ok(Some(match value {
         ChangeValue::Ticket(view) => ("ticket", json(&TicketShape::from(*view))?),
         ChangeValue::Refund(refund) => ("refund", json(&RefundShape::from(*refund))?),
-        ChangeValue::Entity(view) => entity(*view)?,
+        ChangeValue::Entity(view) => return entity(*view),
         ChangeValue::Movement(_) => return Ok(None),
     }))
 }
 
-fn entity(view: EntityView) -> Result<(&'static str, Json), StoreError> {
-    let (name, value) = match view.kind {
-        EntityKind::Product => ("product", view.alive.then(|| json(&Product::shape(view)))),
-        EntityKind::Category => ("category", view.alive.then(|| json(&Category::shape(view)))),
-        EntityKind::Customer => ("customer", view.alive.then(|| json(&Customer::shape(view)))),
-    };
-    Ok((name, value.transpose()?.unwrap_or(Json::Null)))
+fn entity(view: EntityView) -> Result<Option<(&'static str, Json)>, StoreError> {
+    fn value<E: Entity>(view: EntityView) -> Result<Option<(&'static str, Json)>, StoreError> {
+        let value = if view.alive { json(&E::shape(view))? } else { Json::Null };
+        Ok(Some((E::WHAT, value)))
+    }
+    match view.kind {
+        EntityKind::Product => value::<Product>(view),
+        EntityKind::Category => value::<Category>(view),
+        EntityKind::Customer => value::<Customer>(view),
+        EntityKind::Review => Ok(None),
+    }
 }
 
 fn json(value: &impl Serialize) -> Result<Json, StoreError> {

@@ -21,12 +21,21 @@ use super::shape::entity::{Entity, Fields};
 /// JSON that was made on the reader's thread, so that a long list does not hold up the one that serves sales.
 pub(super) struct Rendered(Vec<u8>);
 
+/// A part of a list.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "{T}List"))]
 pub(super) struct ListShape<T> {
     items: Vec<T>,
-    /// Pass it as `after` to go on; null at the end.
+    /// Pass it as `after` to go on; null at the end. A part may hold fewer items than asked for, or none, before the end.
     next: Option<String>,
+}
+
+impl<T> ListShape<T> {
+    /// A list that is short enough to be told whole.
+    pub(super) fn whole(items: Vec<T>) -> Self {
+        Self { items, next: None }
+    }
 }
 
 impl Rendered {
@@ -125,6 +134,7 @@ pub(super) struct Query<E> {
     limit: Option<usize>,
     sku: Option<String>,
     barcode: Option<String>,
+    category_id: Option<Uuid>,
     q: Option<String>,
     #[serde(skip)]
     kind: PhantomData<E>,
@@ -144,6 +154,7 @@ pub(super) async fn list<E: Entity + Sync + Send>(
         limit: limit(query.limit)?,
         sku: query.sku,
         barcode: query.barcode,
+        category: query.category_id,
         q: query.q,
         include_deleted: false,
     };

@@ -128,7 +128,7 @@ pub(super) struct PathTill(pub TillId);
 /// The `{id}` of the path, as it stands there.
 pub(super) struct PathText(pub String);
 
-impl<S: Sync> FromRequestParts<S> for PathId {
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -138,7 +138,7 @@ impl<S: Sync> FromRequestParts<S> for PathId {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for PathTill {
+impl<S: Send + Sync> FromRequestParts<S> for PathTill {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -147,7 +147,7 @@ impl<S: Sync> FromRequestParts<S> for PathTill {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for PathText {
+impl<S: Send + Sync> FromRequestParts<S> for PathText {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -155,7 +155,7 @@ impl<S: Sync> FromRequestParts<S> for PathText {
     }
 }
 
-async fn path_parameter<S: Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String, Problem> {
+async fn path_parameter<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String, Problem> {
     let unreadable = || Problem::parameter(name, "the path is not UTF-8");
     let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| unreadable())?;
     let found = params.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned());

@@ -13,6 +13,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use super::entities::ListShape;
 use super::extract::Params;
 use super::limits::{LOG_LINE_BYTES_MAX, LOG_LINES_MAX};
 use super::problem::Problem;
@@ -131,16 +132,10 @@ pub(super) struct Query {
     q: Option<String>,
 }
 
-/// Log lines.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[cfg_attr(test, schemars(rename = "Log"))]
-pub(super) struct LogShape {
-    items: Vec<LineShape>,
-    next: Option<String>,
-}
-
-pub(super) async fn lines(State(api): State<Api>, Params(query): Params<Query>) -> Result<Json<LogShape>, Problem> {
+pub(super) async fn lines(
+    State(api): State<Api>,
+    Params(query): Params<Query>,
+) -> Result<Json<ListShape<LineShape>>, Problem> {
     let level: Level = match query.level {
         None => Level::TRACE,
         Some(text) => {
@@ -156,7 +151,7 @@ pub(super) async fn lines(State(api): State<Api>, Params(query): Params<Query>) 
         let found = q.is_empty() || has(&line.message) || has(&line.target) || about(&line.peer) || about(&line.op);
         line.rank <= rank(level) && found
     });
-    Ok(Json(LogShape { items, next: None }))
+    Ok(Json(ListShape::whole(items)))
 }
 
 #[cfg(test)]

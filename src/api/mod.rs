@@ -75,13 +75,24 @@ pub async fn serve(listener: TcpListener, context: ApiContext, shutdown: impl Fu
     let (stopping, stop) = watch::channel(false);
     let api = Api(Arc::new(Shared {
         context,
-        stop,
+        stop: Stop(stop),
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         reads: Arc::new(Semaphore::new(READS_MAX)),
         backups: Arc::new(Semaphore::new(1)),
     }));
     backup::remove_leftovers(&api.context.data_dir);
-    server::run(listener, routes::router(&api), stopping, shutdown).await;
+    server::run(listener, routes::router(&api), (stopping, api.stop.clone()), shutdown).await;
+}
+
+/// Tells that the agent stops.
+#[derive(Clone)]
+struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    async fn stopped(&mut self) {
+        // Without the sender the server is gone: that is a stop as well.
+        drop(self.0.wait_for(|stopping| *stopping).await);
+    }
 }
 
 /// What all routes share.
@@ -90,7 +101,7 @@ struct Api(Arc<Shared>);
 
 struct Shared {
     context: ApiContext,
-    stop: watch::Receiver<bool>,
+    stop: Stop,
     streams: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     backups: Arc<Semaphore>,

@@ -9,3 +9,6 @@ const DOCUMENT: &str = include_str!("openapi.json");
 pub(super) async fn document() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], DOCUMENT).into_response()
 }
+
+#[cfg(test)]
+mod tests;

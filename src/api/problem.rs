@@ -147,6 +147,16 @@ impl Problem {
         Self { kind: Kind::Invalid, detail, faults, retry_after_s: None }
     }
 
+    /// What is wrong with each field.
+    pub(super) fn faults(&self) -> &[FieldFault] {
+        &self.faults
+    }
+
+    /// What happened, and what to do.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// An answer of the store that does not belong to the request.
     pub(super) fn unexpected_reply() -> Self {
         Self::new(Kind::Internal, "the store answered another question: please report this")

@@ -76,6 +76,13 @@ pub(super) fn table() -> Vec<Route> {
     ]
 }
 
+#[cfg(test)]
+impl Route {
+    pub(super) fn needs_token(&self) -> bool {
+        self.access == Access::Token
+    }
+}
+
 fn get<H: Handler<T, Api>, T: 'static>(access: Access, path: &'static str, handler: H) -> Route {
     Route { method: "get", path, access, counted: true, handler: on(MethodFilter::GET, handler) }
 }

@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Sleep, sleep, timeout};
 
+use super::Stop;
 use super::guard::Ends;
 use super::limits::{CONNECTIONS_MAX, DRAIN_TIME_MAX, HEAD_TIME_MAX, STALL_TIME_MAX};
 
@@ -37,7 +38,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub(super) async fn run(
     listener: TcpListener,
     router: Router,
-    stopping: watch::Sender<bool>,
+    (stopping, stop): (watch::Sender<bool>, Stop),
     shutdown: impl Future<Output = ()>,
 ) {
     let mut shutdown = std::pin::pin!(shutdown);
@@ -48,7 +49,7 @@ pub(super) async fn run(
             () = &mut shutdown => break,
             Some(_) = tasks.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => admit(stream, &router, &table, &stopping, &mut tasks),
+                Ok((stream, _)) => admit(stream, &router, &table, &stop, &mut tasks),
                 Err(error) => {
                     tracing::warn!(%error, "API: cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
@@ -64,13 +65,7 @@ pub(super) async fn run(
     }
 }
 
-fn admit(
-    stream: TcpStream,
-    router: &Router,
-    table: &Arc<Table>,
-    stopping: &watch::Sender<bool>,
-    tasks: &mut JoinSet<()>,
-) {
+fn admit(stream: TcpStream, router: &Router, table: &Arc<Table>, stop: &Stop, tasks: &mut JoinSet<()>) {
     let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
     if !table.make_room() {
         const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -80,13 +75,13 @@ fn admit(
         return;
     }
     let entry = table.enter();
-    let serving = connection(stream, Ends { local, peer }, router.clone(), entry.clone(), stopping.subscribe());
+    let serving = connection(stream, Ends { local, peer }, router.clone(), entry.clone(), stop.clone());
     let id = entry.0.id;
     let handle = tasks.spawn(serving);
     table.started(id, handle);
 }
 
-async fn connection(stream: TcpStream, ends: Ends, router: Router, entry: Entry, mut stopping: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, ends: Ends, router: Router, entry: Entry, mut stop: Stop) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "API: a connection went away");
     }
@@ -105,7 +100,7 @@ async fn connection(stream: TcpStream, ends: Ends, router: Router, entry: Entry,
     let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(Impatient::new(stream)), service));
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
-        _ = stopping.wait_for(|stopping| *stopping) => {
+        () = stop.stopped() => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

@@ -12,6 +12,7 @@ use crate::model::clock::ClockQuality;
 use crate::model::id::{BootId, StoreId, TillId};
 use crate::store::Counts;
 
+use super::entities::ListShape;
 use super::problem::{Kind, Problem};
 use super::shape::Time;
 use super::{Api, Shared};
@@ -310,17 +311,8 @@ fn fault(api: &Shared) -> Option<String> {
     api.context.store.health().borrow().fault.as_ref().map(ToString::to_string)
 }
 
-/// All alerts.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[cfg_attr(test, schemars(rename = "Alerts"))]
-pub(super) struct AlertsShape {
-    items: Vec<Alert>,
-    next: Option<String>,
-}
-
-pub(super) async fn alerts(State(api): State<Api>) -> Json<AlertsShape> {
-    Json(AlertsShape { items: api.context.status.borrow().alerts.clone(), next: None })
+pub(super) async fn alerts(State(api): State<Api>) -> Json<ListShape<Alert>> {
+    Json(ListShape::whole(api.context.status.borrow().alerts.clone()))
 }
 
 #[derive(Serialize)]

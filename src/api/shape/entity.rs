@@ -287,7 +287,7 @@ impl Entity for Category {
 /// Customers.
 pub(in super::super) struct Customer;
 
-/// A customer as clients write it. One of `firstName`, `lastName` and `companyName` says something.
+/// A customer as clients write it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[derive(Default)]
@@ -330,18 +330,8 @@ impl Entity for Customer {
     type Shape = CustomerShape;
 
     fn fill(fields: &mut Fields<'_>, input: CustomerInput) {
-        let says = |field: &Field<String>| matches!(field, Field::Set(text) if !text.trim().is_empty());
-        let named = [&input.first_name, &input.last_name, &input.company_name].into_iter().any(says);
-        let whole = fields.present.is_none();
-        fields.faults.require(named || !whole, || "lastName".to_owned(), "one of the names says something");
-        let person = |path: &'static str| {
-            move |faults: &mut Faults, text: String| {
-                check_text(faults, || path.to_owned(), &text, NAME_LEN_MAX);
-                Value::Text(text)
-            }
-        };
-        fields.needed("firstName", input.first_name, person("firstName"));
-        fields.needed("lastName", input.last_name, person("lastName"));
+        fields.needed("firstName", input.first_name, name("firstName", NAME_LEN_MAX));
+        fields.needed("lastName", input.last_name, name("lastName", NAME_LEN_MAX));
         fields.text("companyName", input.company_name, NAME_LEN_MAX);
         fields.text("email", input.email, EMAIL_LEN_MAX);
         fields.text("phone", input.phone, CODE_LEN_MAX);

@@ -195,12 +195,12 @@ pub(in super::super) struct TicketShape {
     status: TicketStatus,
     /// ISO 4217. Amounts are in its minor units.
     currency: String,
-    /// Lines before discounts; null where another till sent amounts over the limit, like the other totals.
-    subtotal: Option<Money>,
-    discount: Option<Money>,
-    total: Option<Money>,
+    /// Lines before discounts.
+    subtotal: Money,
+    discount: Money,
+    total: Money,
     /// Total less payments: negative where change was given.
-    due: Option<Money>,
+    due: Money,
     cashier: Option<String>,
     customer_id: Option<Uuid>,
     notes: Option<String>,
@@ -223,7 +223,7 @@ pub(in super::super) struct LineShape {
     unit_price: Money,
     discount: Money,
     /// Quantity x unit price, rounded half up, less the discount.
-    total: Option<Money>,
+    total: Money,
     /// How much of the quantity has been taken back.
     refunded: Quantity,
 }
@@ -285,10 +285,10 @@ impl From<TicketView> for TicketShape {
             clock: ticket.made.clock,
             status: view.status,
             currency: String::from_utf8_lossy(&ticket.currency).into_owned(),
-            subtotal: totals.map(|t| t.subtotal),
-            discount: totals.map(|t| t.discount),
-            total: totals.map(|t| t.total),
-            due: totals.map(|t| t.due),
+            subtotal: totals.subtotal,
+            discount: totals.discount,
+            total: totals.total,
+            due: totals.due,
             cashier: sale.cashier,
             customer_id: sale.customer,
             notes: sale.notes,
@@ -302,7 +302,8 @@ impl From<TicketView> for TicketShape {
 
 impl LineShape {
     fn new(line: Line, refunded: Quantity) -> Self {
-        let total = line.total();
+        // A ticket whose amounts are over the limit is never in the state.
+        let total = line.total().unwrap_or_default();
         Self {
             product_id: line.product,
             sku: line.sku,
