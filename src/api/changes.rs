@@ -152,11 +152,11 @@ fn read(reader: &Reader, place: Place) -> Result<Option<Batch>, StoreError> {
     let origin = reader.origin()?;
     // Within a change: that change is read again, and its first events are left out.
     let from = if place.parts > 0 { place.n.saturating_sub(1) } else { place.n };
-    let items = reader.changes(from, CHANGES_PER_READ)?;
-    let Some(last) = items.last() else { return Ok(None) };
-    let end = Place::after(origin, last.cursor);
-    let mut events = Vec::with_capacity(items.len());
-    for item in items {
+    let page = reader.changes(Cursor(from), CHANGES_PER_READ)?;
+    let Some(end) = page.next.or(page.items.last().map(|last| last.cursor)) else { return Ok(None) };
+    let end = Place::after(origin, end);
+    let mut events = Vec::with_capacity(page.items.len());
+    for item in page.items {
         let skip = if item.cursor.0 == place.n { place.parts } else { 0 };
         tell(reader, origin, item, skip, &mut events)?;
     }

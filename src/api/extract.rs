@@ -100,7 +100,7 @@ fn not_parsed(path: String, error: &serde_json::Error) -> Problem {
     let place = format!(" at line {} column {}", error.line(), error.column());
     let mut faults = Faults::default();
     faults.add(path, text.strip_suffix(&place).unwrap_or(&text));
-    faults.or(()).expect_err("a fault was added")
+    faults.into_problem()
 }
 
 /// The parameters of a query. Unknown ones are refused where the type says so.

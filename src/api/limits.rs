@@ -1,4 +1,4 @@
-//! Every limit of the API, in one place. Texts are counted in characters.
+//! Every limit of the API, in one place, but for those of the data itself: they are the model's and the store's.
 
 use std::time::Duration;
 
@@ -51,18 +51,6 @@ pub(super) const CHANGES_PER_READ: usize = 32;
 
 /// Faults told of one request.
 pub(super) const FAULTS_MAX: usize = 100;
-
-/// A product's stock-keeping unit, a barcode, a reference.
-pub(super) const CODE_LEN_MAX: usize = 100;
-
-/// Names of things and people.
-pub(super) const NAME_LEN_MAX: usize = 200;
-
-/// An e-mail address.
-pub(super) const EMAIL_LEN_MAX: usize = 254;
-
-/// Notes, reasons, addresses.
-pub(super) const NOTES_LEN_MAX: usize = 2000;
 
 /// A search text.
 pub(super) const SEARCH_LEN_MAX: usize = 200;

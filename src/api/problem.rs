@@ -40,7 +40,12 @@ impl Faults {
 
     /// `value`, where nothing was wrong.
     pub(super) fn or<T>(self, value: T) -> Result<T, Problem> {
-        if self.0.is_empty() { Ok(value) } else { Err(Problem::invalid(self.0)) }
+        if self.0.is_empty() { Ok(value) } else { Err(self.into_problem()) }
+    }
+
+    /// The problem that tells them.
+    pub(super) fn into_problem(self) -> Problem {
+        Problem::invalid(self.0)
     }
 }
 

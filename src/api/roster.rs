@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 
+use crate::model::id::TillId;
 use crate::store::{Request, RosterEntry};
 
 use super::Api;
@@ -36,22 +37,30 @@ pub(super) struct MemberShape {
     pos_name: Option<String>,
     /// Whether it is this till.
     own: bool,
+    /// Null, like its names, where nothing but its retirement has come here yet.
     admitted_at: Option<Time>,
     /// When it left for good.
     retired_at: Option<Time>,
 }
 
+impl MemberShape {
+    fn new(entry: RosterEntry, own: TillId) -> Self {
+        let admitted = entry.admitted;
+        Self {
+            till: entry.till.to_string(),
+            own: entry.till == own,
+            admitted_at: admitted.as_ref().map(|a| Time(a.at_ms)),
+            retired_at: entry.retired_ms.map(Time),
+            pos_name: admitted.as_ref().map(|a| a.pos_name.clone()),
+            pos_id: admitted.map(|a| a.pos_id),
+        }
+    }
+}
+
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<RosterShape>, Problem> {
     let members = api.read(|reader| reader.roster()).await?;
     let status = api.context.status.borrow().clone();
-    let items = members.into_iter().map(|member: RosterEntry| MemberShape {
-        till: member.till.to_string(),
-        pos_id: member.pos_id,
-        pos_name: member.pos_name,
-        own: member.till == status.till,
-        admitted_at: member.admitted_ms.map(Time),
-        retired_at: member.retired_ms.map(Time),
-    });
+    let items = members.into_iter().map(|member| MemberShape::new(member, status.till));
     Ok(Json(RosterShape { items: items.collect(), next: None, pending: status.pending.clone() }))
 }
 

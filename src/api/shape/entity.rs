@@ -12,16 +12,12 @@ use serde_json::Value as Json;
 use crate::model::amount::{Money, QUANTITY_MAX, Quantity};
 use crate::model::id::Uuid;
 use crate::model::register::{EntityKind, Registers, Value};
-use crate::store::EntityView;
+use crate::store::{CODE_CHARS_MAX, EMAIL_CHARS_MAX, EXTRA, EntityView, NAME_CHARS_MAX, NOTES_CHARS_MAX};
 
 use super::super::extract::{Field, FreeFields};
-use super::super::limits::{
-    CODE_LEN_MAX, EMAIL_LEN_MAX, EXTRA_BYTES_MAX, EXTRA_FIELDS_MAX, NAME_LEN_MAX, NOTES_LEN_MAX,
-};
+use super::super::limits::{EXTRA_BYTES_MAX, EXTRA_FIELDS_MAX};
 use super::super::problem::{Faults, Problem};
 use super::{Time, check_name, check_text};
-
-const EXTRA: &str = "extra.";
 
 /// One kind of entity, in the API.
 pub(in super::super) trait Entity: 'static {
@@ -101,7 +97,7 @@ impl<'a> Fields<'a> {
         faults.require(fields.len() <= EXTRA_FIELDS_MAX, extra, &format!("at most {EXTRA_FIELDS_MAX} fields are allowed"));
         let mut bytes = 0;
         for (key, json) in fields {
-            check_name(faults, || format!("extra.{key}"), &key, CODE_LEN_MAX);
+            check_name(faults, || format!("extra.{key}"), &key, CODE_CHARS_MAX);
             let value = if json.is_null() { Value::Null } else { Value::Json(json.to_string()) };
             bytes += key.len() + if let Value::Json(text) = &value { text.len() } else { 0 };
             self.values.insert(format!("{EXTRA}{key}"), value);
@@ -184,13 +180,13 @@ impl Entity for Product {
     type Shape = ProductShape;
 
     fn fill(fields: &mut Fields<'_>, input: ProductInput) {
-        fields.needed("sku", input.sku, name("sku", CODE_LEN_MAX));
-        fields.needed("name", input.name, name("name", NAME_LEN_MAX));
+        fields.needed("sku", input.sku, name("sku", CODE_CHARS_MAX));
+        fields.needed("name", input.name, name("name", NAME_CHARS_MAX));
         fields.needed("price", input.price, price("price"));
-        fields.optional("barcode", input.barcode, name("barcode", CODE_LEN_MAX));
+        fields.optional("barcode", input.barcode, name("barcode", CODE_CHARS_MAX));
         fields.optional("cost", input.cost, price("cost"));
         fields.optional("categoryId", input.category_id, |_, id| Value::Id(id));
-        fields.text("unit", input.unit, CODE_LEN_MAX);
+        fields.text("unit", input.unit, CODE_CHARS_MAX);
         fields.optional("minStock", input.min_stock, |faults, quantity| {
             faults.require(quantity.0 >= 0, || "minStock".to_owned(), "a quantity of zero or more");
             Value::Int(quantity.0)
@@ -259,7 +255,7 @@ impl Entity for Category {
     type Shape = CategoryShape;
 
     fn fill(fields: &mut Fields<'_>, input: CategoryInput) {
-        fields.needed("name", input.name, name("name", NAME_LEN_MAX));
+        fields.needed("name", input.name, name("name", NAME_CHARS_MAX));
         let own = fields.id;
         fields.optional("parentId", input.parent_id, |faults, parent| {
             faults.require(parent != own, || "parentId".to_owned(), "a category is not its own parent");
@@ -330,13 +326,13 @@ impl Entity for Customer {
     type Shape = CustomerShape;
 
     fn fill(fields: &mut Fields<'_>, input: CustomerInput) {
-        fields.needed("firstName", input.first_name, name("firstName", NAME_LEN_MAX));
-        fields.needed("lastName", input.last_name, name("lastName", NAME_LEN_MAX));
-        fields.text("companyName", input.company_name, NAME_LEN_MAX);
-        fields.text("email", input.email, EMAIL_LEN_MAX);
-        fields.text("phone", input.phone, CODE_LEN_MAX);
-        fields.text("address", input.address, NOTES_LEN_MAX);
-        fields.text("notes", input.notes, NOTES_LEN_MAX);
+        fields.needed("firstName", input.first_name, name("firstName", NAME_CHARS_MAX));
+        fields.needed("lastName", input.last_name, name("lastName", NAME_CHARS_MAX));
+        fields.text("companyName", input.company_name, NAME_CHARS_MAX);
+        fields.text("email", input.email, EMAIL_CHARS_MAX);
+        fields.text("phone", input.phone, CODE_CHARS_MAX);
+        fields.text("address", input.address, NOTES_CHARS_MAX);
+        fields.text("notes", input.notes, NOTES_CHARS_MAX);
         fields.optional("active", input.active, flag);
     }
 

@@ -5,9 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::amount::Quantity;
 use crate::model::id::Uuid;
 use crate::model::movement::MovementKind;
-use crate::store::{Request, StockCause, StockEntry};
+use crate::store::{CODE_CHARS_MAX, Request, StockCause, StockEntry};
 
-use super::super::limits::CODE_LEN_MAX;
 use super::super::problem::{Faults, Problem};
 use super::{Time, check_id, check_text};
 
@@ -31,7 +30,7 @@ impl NewMovement {
             faults.add("quantity", message);
         }
         if let Some(reference) = &self.reference {
-            check_text(&mut faults, || "reference".to_owned(), reference, CODE_LEN_MAX);
+            check_text(&mut faults, || "reference".to_owned(), reference, CODE_CHARS_MAX);
         }
         let (kind, quantity) = (self.r#type, self.quantity);
         faults.or(Request::Move { id: self.id, product, kind, quantity, reference: self.reference })

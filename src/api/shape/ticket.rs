@@ -7,12 +7,11 @@ use crate::model::clock::ClockQuality;
 use crate::model::id::{Uuid, hex};
 use crate::model::op::{BODY_APPLY_MAX, canonical};
 use crate::model::ticket::{
-    LINES_MAX, Line, PAYMENTS_MAX, Payment, PaymentMethod, Refund, Refunded, Sale, TicketStatus,
+    LINES_MAX, Line, PAYMENTS_MAX, Payment, PaymentMethod, Refund, Refunded, Sale, Ticket, TicketStatus,
 };
-use crate::store::{Request, TicketView};
+use crate::store::{CODE_CHARS_MAX, NAME_CHARS_MAX, NOTES_CHARS_MAX, Request, TicketView};
 
 use super::super::extract::List;
-use super::super::limits::{CODE_LEN_MAX, NAME_LEN_MAX, NOTES_LEN_MAX};
 use super::super::problem::{Faults, Problem};
 use super::{Time, check_id, check_name, check_text};
 
@@ -63,10 +62,10 @@ impl NewTicket {
         let mut faults = Faults::default();
         check_id(&mut faults, "id", self.id);
         if let Some(cashier) = &self.cashier {
-            check_text(&mut faults, || "cashier".to_owned(), cashier, NAME_LEN_MAX);
+            check_text(&mut faults, || "cashier".to_owned(), cashier, NAME_CHARS_MAX);
         }
         if let Some(notes) = &self.notes {
-            check_text(&mut faults, || "notes".to_owned(), notes, NOTES_LEN_MAX);
+            check_text(&mut faults, || "notes".to_owned(), notes, NOTES_CHARS_MAX);
         }
         faults.require(!self.lines.0.is_empty(), || "lines".to_owned(), "at least one line is needed");
         let lines = self.lines.0.into_iter().enumerate().map(|(i, line)| line.check(i, &mut faults)).collect();
@@ -84,9 +83,9 @@ impl NewLine {
     fn check(self, index: usize, faults: &mut Faults) -> Line {
         let at = |field: &str| format!("lines[{index}].{field}");
         if let Some(sku) = &self.sku {
-            check_text(faults, || at("sku"), sku, CODE_LEN_MAX);
+            check_text(faults, || at("sku"), sku, CODE_CHARS_MAX);
         }
-        check_name(faults, || at("name"), &self.name, NAME_LEN_MAX);
+        check_name(faults, || at("name"), &self.name, NAME_CHARS_MAX);
         faults.require(self.quantity.0 > 0, || at("quantity"), "a quantity is more than zero");
         faults.require(self.unit_price.0 >= 0, || at("unitPrice"), "a price is zero or more");
         let line = Line {
@@ -111,7 +110,7 @@ impl NewLine {
 impl NewPayment {
     fn check(self, index: usize, faults: &mut Faults) -> Payment {
         if let Some(reference) = &self.reference {
-            check_text(faults, || format!("payments[{index}].reference"), reference, CODE_LEN_MAX);
+            check_text(faults, || format!("payments[{index}].reference"), reference, CODE_CHARS_MAX);
         }
         Payment { method: self.method, amount: self.amount, reference: self.reference }
     }
@@ -174,7 +173,7 @@ impl NewCancel {
 
 fn check_reason(faults: &mut Faults, reason: Option<&str>) {
     if let Some(reason) = reason {
-        check_text(faults, || "reason".to_owned(), reason, NOTES_LEN_MAX);
+        check_text(faults, || "reason".to_owned(), reason, NOTES_CHARS_MAX);
     }
 }
 
@@ -272,10 +271,19 @@ pub(in super::super) struct RefundLineShape {
 
 impl From<TicketView> for TicketShape {
     fn from(view: TicketView) -> Self {
-        let refunded = Refunded::sum(&view.ticket, &view.refunds);
-        let ticket = view.ticket;
-        let totals = view.totals;
+        Self::new(view.ticket, view.refunds)
+    }
+}
+
+impl TicketShape {
+    /// A ticket with what has been taken back of it.
+    pub(in super::super) fn new(ticket: Ticket, refunds: Vec<Refund>) -> Self {
+        let refunded = Refunded::sum(&ticket, &refunds);
+        let status = refunded.status(&ticket);
+        let chain = hex(&ticket.hash());
         let sale = ticket.sale;
+        // A ticket whose amounts are over the limit is never in the state.
+        let totals = sale.totals().unwrap_or_default();
         let lines = sale.lines.into_iter().zip(refunded.lines);
         Self {
             id: ticket.id,
@@ -283,7 +291,7 @@ impl From<TicketView> for TicketShape {
             pos_id: ticket.made.pos_id,
             created_at: Time(ticket.made.at_ms),
             clock: ticket.made.clock,
-            status: view.status,
+            status,
             currency: String::from_utf8_lossy(&ticket.currency).into_owned(),
             subtotal: totals.subtotal,
             discount: totals.discount,
@@ -294,15 +302,14 @@ impl From<TicketView> for TicketShape {
             notes: sale.notes,
             lines: lines.map(|(line, (taken, _))| LineShape::new(line, taken)).collect(),
             payments: sale.payments.into_iter().map(PaymentShape::from).collect(),
-            refunds: view.refunds.into_iter().map(RefundShape::from).collect(),
-            chain: hex(&view.chain),
+            refunds: refunds.into_iter().map(RefundShape::from).collect(),
+            chain,
         }
     }
 }
 
 impl LineShape {
     fn new(line: Line, refunded: Quantity) -> Self {
-        // A ticket whose amounts are over the limit is never in the state.
         let total = line.total().unwrap_or_default();
         Self {
             product_id: line.product,
