@@ -21,7 +21,6 @@ use crate::model::id::{Origin, Uuid};
 use crate::model::register::EntityKind;
 use crate::store::{ChangeItem, ChangeValue, Cursor, EntityView, Reader, StoreError};
 
-use super::{Api, Stop};
 use super::extract::Params;
 use super::limits::{CHANGES_PER_READ, HEARTBEAT};
 use super::place::{After, Place, gone};
@@ -29,6 +28,7 @@ use super::problem::{Kind, Problem};
 use super::shape::entity::{Category, Customer, Entity, Product};
 use super::shape::stock::StockShape;
 use super::shape::ticket::{RefundShape, TicketShape};
+use super::{Api, Stop};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 

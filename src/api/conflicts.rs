@@ -8,7 +8,6 @@ use serde_json::{Value as AnyValue, json};
 
 use crate::model::id::Uuid;
 use crate::model::register::{ALIVE, EntityKind, Registers, Value};
-use crate::model::ticket::Ticket;
 use crate::store::{ConflictId, ConflictView, EXTRA, RecordKind, Request, Says, Settle, Side, StockCause, StockEntry};
 
 use super::Api;
@@ -16,10 +15,10 @@ use super::entities::ListShape;
 use super::extract::{AnyJson, MaybeJson, PathText, parse};
 use super::limits::LIST_MAX;
 use super::problem::{Faults, Kind, Problem};
+use super::shape::Time;
 use super::shape::entity::{self, Category, Customer, Entity, Fields, Product};
 use super::shape::stock::StockEntryShape;
 use super::shape::ticket::{RefundShape, TicketShape};
-use super::shape::Time;
 
 /// A conflict as clients read it. Its id is the same on all tills.
 #[derive(Serialize)]
@@ -182,7 +181,7 @@ impl SideShape {
         let value = match side.says {
             Says::Value(value) => entity::json(kind, field, &value),
             Says::Product(id) => json!(id),
-            Says::Ticket(ticket) => json!(ticket_shape(*ticket)),
+            Says::Ticket(ticket) => json!(TicketShape::new(*ticket, Vec::new())),
             Says::Refund(refund) => json!(RefundShape::from(*refund)),
             Says::Movement(movement) => {
                 let cause =
@@ -196,10 +195,6 @@ impl SideShape {
         let made = !side.pos_id.is_empty();
         Self { at: made.then_some(Time(side.at_ms)), pos_id: made.then_some(side.pos_id), value }
     }
-}
-
-fn ticket_shape(ticket: Ticket) -> TicketShape {
-    TicketShape::new(ticket, Vec::new())
 }
 
 fn entity_name(kind: EntityKind) -> Option<&'static str> {

@@ -81,18 +81,17 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
 ];
 
 /// Refuses requests that need the token and do not bring it.
-pub(super) async fn token(
-    State((access, token)): State<(Access, ApiToken)>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn token(State((access, token)): State<(Access, ApiToken)>, request: Request, next: Next) -> Response {
     let loopback = request.extensions().get::<Ends>().is_some_and(|ends| is_loopback(ends.peer.ip()));
     let free = access == Access::Public || access == Access::Loopback && loopback;
     if free || bearer(request.headers()).is_some_and(|given| token.opens(given)) {
         return next.run(request).await;
     }
-    Problem::new(Kind::Unauthorized, "send Authorization: Bearer with the text of the file api-token in the till's data folder")
-        .into_response()
+    Problem::new(
+        Kind::Unauthorized,
+        "send Authorization: Bearer with the text of the file api-token in the till's data folder",
+    )
+    .into_response()
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -110,7 +109,8 @@ fn check_site(uri: &Uri, headers: &HeaderMap, local: IpAddr) -> Result<(), Probl
         return Err(Problem::new(Kind::BadRequest, "send one Host header"));
     };
     let host: Option<Authority> = host.to_str().ok().and_then(|h| h.parse().ok());
-    let foreign = || Problem::new(Kind::Forbidden, "the Host header names neither this machine's loopback nor the address asked");
+    let foreign =
+        || Problem::new(Kind::Forbidden, "the Host header names neither this machine's loopback nor the address asked");
     let host = host.filter(|h| is_ours(h, local)).ok_or_else(foreign)?;
     if uri.authority().is_some_and(|a| a != &host) {
         return Err(foreign());
@@ -158,7 +158,9 @@ mod tests {
         for ours in ["localhost:3031", "LOCALHOST", "127.0.0.1:3031", "127.9.9.9", "[::1]:3031", "192.168.1.21:8080"] {
             assert!(check(ours, None), "{ours}");
         }
-        for foreign in ["evil.example", "localhost.evil.example", "192.168.1.22", "a@localhost", "[::2]", "", "127.0.0.1.nip.io"] {
+        for foreign in
+            ["evil.example", "localhost.evil.example", "192.168.1.22", "a@localhost", "[::2]", "", "127.0.0.1.nip.io"]
+        {
             assert!(!check(foreign, None), "{foreign}");
         }
     }

@@ -120,7 +120,9 @@ impl Shared {
     async fn submit(&self, request: Request) -> Result<Reply, Problem> {
         match timeout(ANSWER_TIME_MAX, self.context.store.submit(request)).await {
             Ok(reply) => Ok(reply?),
-            Err(_) => Err(slow("the disk does not answer: send the same request with the same id again").retry_after(5)),
+            Err(_) => {
+                Err(slow("the disk does not answer: send the same request with the same id again").retry_after(5))
+            }
         }
     }
 

@@ -89,7 +89,11 @@ impl FromStr for Place {
         let mut field = || fields.next();
         let (Some(origin), Some(n), parts, None) = (field(), field(), field(), field()) else { return Err(()) };
         let digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
-        if origin.len() != 16 || !origin.bytes().all(|b| b.is_ascii_hexdigit()) || !digits(n) || !parts.is_none_or(digits) {
+        if origin.len() != 16
+            || !origin.bytes().all(|b| b.is_ascii_hexdigit())
+            || !digits(n)
+            || !parts.is_none_or(digits)
+        {
             return Err(());
         }
         let origin = u64::from_str_radix(origin, 16).map(Origin).map_err(|_| ())?;
@@ -114,7 +118,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_cursor_is_refused() {
-        for text in ["1", "x", "0000000000000001", "0000000000000001.", "0000000000000001.-1", "0000000000000001.1.2.3", "1.1"] {
+        for text in
+            ["1", "x", "0000000000000001", "0000000000000001.", "0000000000000001.-1", "0000000000000001.1.2.3", "1.1"]
+        {
             assert!(After::parse(Some(text)).is_err(), "{text}");
         }
         assert_eq!(After::parse(None).unwrap(), After::Beginning);

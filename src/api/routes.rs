@@ -15,9 +15,7 @@ use super::limits::READ_WAIT_MAX;
 use super::problem::{Kind, Problem};
 use super::server::Holding;
 use super::shape::entity::{Category, Customer, Product};
-use super::{
-    Api, backup, changes, conflicts, control, entities, log, openapi, page, roster, status, stock, tickets,
-};
+use super::{Api, backup, changes, conflicts, control, entities, log, openapi, page, roster, status, stock, tickets};
 
 /// One route.
 pub(super) struct Route {
@@ -25,7 +23,8 @@ pub(super) struct Route {
     pub method: &'static str,
     /// The path.
     pub path: &'static str,
-    access: Access,
+    /// Who may read; writes need the token always.
+    read_access: Access,
     /// Whether it takes from the share of the reads while it is under way. Writes do not; streams have shares of their own.
     counted: bool,
     handler: MethodRouter<Api>,
@@ -76,15 +75,15 @@ pub(super) fn table() -> Vec<Route> {
     ]
 }
 
-#[cfg(test)]
 impl Route {
-    pub(super) fn needs_token(&self) -> bool {
-        self.access == Access::Token
+    /// Who may use it.
+    pub(super) fn access(&self) -> Access {
+        if self.method == "get" { self.read_access } else { Access::Token }
     }
 }
 
-fn get<H: Handler<T, Api>, T: 'static>(access: Access, path: &'static str, handler: H) -> Route {
-    Route { method: "get", path, access, counted: true, handler: on(MethodFilter::GET, handler) }
+fn get<H: Handler<T, Api>, T: 'static>(read_access: Access, path: &'static str, handler: H) -> Route {
+    Route { method: "get", path, read_access, counted: true, handler: on(MethodFilter::GET, handler) }
 }
 
 fn stream<H: Handler<T, Api>, T: 'static>(access: Access, path: &'static str, handler: H) -> Route {
@@ -98,18 +97,18 @@ fn write<H: Handler<T, Api>, T: 'static>(method: &'static str, path: &'static st
         "delete" => MethodFilter::DELETE,
         _ => MethodFilter::POST,
     };
-    Route { method, path, access: Access::Token, counted: false, handler: on(filter, handler) }
+    Route { method, path, read_access: Access::Token, counted: false, handler: on(filter, handler) }
 }
 
 /// The routes, ready to serve.
 pub(super) fn router(api: &Api) -> Router {
     let mut router = Router::new();
     for route in table() {
+        let key = (route.access(), api.context.token.clone());
         let mut handler = route.handler;
         if route.counted {
             handler = handler.route_layer(middleware::from_fn_with_state(api.clone(), share));
         }
-        let key = (route.access, api.context.token.clone());
         router = router.route(route.path, handler.route_layer(middleware::from_fn_with_state(key, guard::token)));
     }
     router

@@ -68,7 +68,8 @@ pub(super) async fn run(
 fn admit(stream: TcpStream, router: &Router, table: &Arc<Table>, stop: &Stop, tasks: &mut JoinSet<()>) {
     let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
     if !table.make_room() {
-        const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        const FULL: &[u8] =
+            b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
         if let Err(error) = stream.try_write(FULL) {
             tracing::debug!(%error, "API: a connection too many went away");
         }
@@ -213,10 +214,7 @@ impl<G: Unpin> HttpBody for Holding<G> {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

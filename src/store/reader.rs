@@ -40,11 +40,14 @@ impl Reader {
         &self.conn
     }
 
-    /// Runs several reads on one state of the database.
+    /// Runs several reads on one state of the database. May be nested: the outermost one decides the state.
     ///
     /// # Errors
     /// What `read` fails with, or the database's.
     pub fn snapshot<T>(&self, read: impl FnOnce(&Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        if !self.conn.is_autocommit() {
+            return read(self);
+        }
         let transaction = self.conn.unchecked_transaction()?;
         let result = read(self);
         transaction.finish()?;

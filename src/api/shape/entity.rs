@@ -94,7 +94,11 @@ impl<'a> Fields<'a> {
         };
         let faults = &mut self.faults;
         let extra = || "extra".to_owned();
-        faults.require(fields.len() <= EXTRA_FIELDS_MAX, extra, &format!("at most {EXTRA_FIELDS_MAX} fields are allowed"));
+        faults.require(
+            fields.len() <= EXTRA_FIELDS_MAX,
+            extra,
+            &format!("at most {EXTRA_FIELDS_MAX} fields are allowed"),
+        );
         let mut bytes = 0;
         for (key, json) in fields {
             check_name(faults, || format!("extra.{key}"), &key, CODE_CHARS_MAX);
@@ -107,7 +111,8 @@ impl<'a> Fields<'a> {
 
     fn clear_extra(&mut self) {
         let present = self.present.into_iter().flat_map(Registers::fields);
-        self.values.extend(present.filter(|(name, _)| name.starts_with(EXTRA)).map(|(n, _)| (n.to_owned(), Value::Null)));
+        self.values
+            .extend(present.filter(|(name, _)| name.starts_with(EXTRA)).map(|(n, _)| (n.to_owned(), Value::Null)));
     }
 }
 
@@ -403,9 +408,7 @@ pub(in super::super) fn json(kind: EntityKind, field: &str, value: &Value) -> Js
     match value {
         Value::Null => Json::Null,
         Value::Bool(flag) => Json::Bool(*flag),
-        Value::Int(number) if is_quantity(kind, field) => {
-            serde_json::to_value(Quantity(*number)).unwrap_or(Json::Null)
-        }
+        Value::Int(number) if is_quantity(kind, field) => serde_json::to_value(Quantity(*number)).unwrap_or(Json::Null),
         Value::Int(number) => Json::from(*number),
         Value::Text(text) => Json::String(text.clone()),
         Value::Id(id) => Json::String(id.to_string()),

@@ -74,7 +74,11 @@ impl NewTicket {
         let sale = faults.or(sale)?;
         let mut faults = Faults::default();
         faults.require(sale.totals().is_some(), String::new, "the amounts add up to more than 9007199254740991");
-        faults.require(canonical(&sale).len() <= SALE_BYTES_MAX, String::new, "the ticket's texts are too long together");
+        faults.require(
+            canonical(&sale).len() <= SALE_BYTES_MAX,
+            String::new,
+            "the ticket's texts are too long together",
+        );
         faults.or(Request::Sell { id: self.id, sale })
     }
 }
@@ -344,7 +348,12 @@ impl From<Refund> for RefundShape {
             reason: refund.reason,
             amount,
             lines: lines
-                .map(|l| RefundLineShape { line: l.line, quantity: l.quantity, product_id: l.product, amount: l.amount })
+                .map(|l| RefundLineShape {
+                    line: l.line,
+                    quantity: l.quantity,
+                    product_id: l.product,
+                    amount: l.amount,
+                })
                 .collect(),
         }
     }
