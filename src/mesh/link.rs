@@ -275,6 +275,7 @@ async fn run(shared: Arc<Shared>, established: Box<Established>, handle: LinkHan
     let (mut sink, mut stream) = socket.split();
     let end = tokio::select! {
         reason = handle.closing() => LinkEnd::Ours(reason),
+        () = shared.events.closed() => LinkEnd::Ours(Bye::Shutdown),
         end = read(&shared, link, &mut stream, &mut opener) => end,
         end = write(&shared, &handle, &mut sink, &mut sealer) => end,
     };

@@ -2,8 +2,7 @@
 
 use crate::sync::Message;
 
-/// The longest message, in bytes.
-pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+pub use super::limits::MESSAGE_BYTES_MAX;
 
 /// Bytes that are no message of this protocol version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -162,12 +162,19 @@ async fn there_are_only_so_many_links() {
     assert_eq!(a.refused().await, Refused::Busy);
     let b_ends = b.shut_down().await;
     assert!(b_ends.iter().all(|end| *end == LinkEnd::Ours(Bye::Shutdown)), "{b_ends:?}");
-    loop {
-        // c's earlier links ended as soon as they began; the one that lasts carries a message.
-        let up = a.up().await;
-        if up.hello.pos_name == "c" && up.handle.try_send(b"welcome".to_vec()).is_ok() {
-            break;
-        }
-    }
+    let up = a.up().await;
+    assert_eq!(up.hello.pos_name, "c");
+    up.handle.try_send(b"welcome".to_vec()).unwrap();
     assert_eq!(c.message().await, b"welcome");
+}
+
+#[tokio::test]
+async fn a_mesh_whose_events_nobody_takes_ends() {
+    let (mut a, mut b) = (till("a").await, till("b").await);
+    linked(&mut a, &mut b).await;
+    drop(a.events);
+    assert_eq!(b.down().await, LinkEnd::Theirs(Bye::Shutdown));
+    let failed = b.mesh.stats().dials_failed;
+    b.targets(&[&format!("127.0.0.1:{}", a.port)]);
+    b.until(|stats| stats.dials_failed > failed).await;
 }
