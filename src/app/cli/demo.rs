@@ -141,16 +141,13 @@ fn welcome(shop: &Shop, agents: &[Agent], env: &str) -> anyhow::Result<String> {
     for (till, agent) in shop.tills.iter().zip(agents) {
         text += &format!("{}  {}\n", till.pos_id, agent.page()?);
     }
-    let coffee = goods::COFFEE;
     text += &format!(
-        "\nIn another terminal (the file holds the addresses and tokens as $TILL1, $TOKEN1, ...):\n\
-         \x20 . {env}\n\
-         \x20 curl -fsS $TILL{tills}/v1/products/{coffee}\n\
-         \x20 curl -fsS $TILL1/v1/tickets -H \"Authorization: Bearer $TOKEN1\" -H 'Content-Type: application/json' \\\n\
-         \x20   -d '{{\"id\": \"'$(cat /proc/sys/kernel/random/uuid)'\", \"lines\": [{{\"productId\": \"{coffee}\", \"name\": \"Café\", \
-         \"quantity\": 2, \"unitPrice\": 1500}}], \"payments\": [{{\"method\": \"cash\", \"amount\": 3000}}]}}'\n\
-         \x20 curl -fsS $TILL{tills}/v1/tickets\n\
-         \nCtrl-C closes the shop.\n"
+        "\nIn another terminal (the file holds the addresses and tokens as $TILL1, $TOKEN1, ...):\n\n\
+         . {env}\n\
+         curl -fsS $TILL1/v1/tickets -H \"Authorization: Bearer $TOKEN1\" --json '{}'\n\
+         curl -fsS $TILL{tills}/v1/tickets\n\n\
+         Ctrl-C closes the shop.\n",
+        goods::sale("'$(cat /proc/sys/kernel/random/uuid)'")
     );
     Ok(text)
 }

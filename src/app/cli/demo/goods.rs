@@ -5,9 +5,6 @@ use serde_json::json;
 
 use crate::app::cli::client::{Agent, AgentError};
 
-/// The id of the coffee, which the first example sells.
-pub(super) const COFFEE: &str = "ca000000-0000-4000-8000-000000000001";
-
 const DRINKS: &str = "cb000000-0000-4000-8000-000000000001";
 const PASTRIES: &str = "cb000000-0000-4000-8000-000000000002";
 const BAKERY: &str = "cb000000-0000-4000-8000-000000000003";
@@ -28,7 +25,7 @@ const fn product(sku: &'static str, name: &'static str, category: &'static str, 
     Product { sku, name, category, price, stock }
 }
 
-/// The first is the coffee; ids are numbered in this order.
+/// Ids are numbered in this order.
 const PRODUCTS: &[Product] = &[
     product("CAFE", "Café", DRINKS, 1_500, 100),
     product("THE", "Thé à la menthe", DRINKS, 1_200, 100),
@@ -64,6 +61,16 @@ pub(super) async fn load(agent: &Agent) -> Result<(), AgentError> {
     Ok(())
 }
 
+/// A sale of two of the first product, as a till application would send it.
+pub(super) fn sale(id: &str) -> String {
+    let Product { name, price, .. } = &PRODUCTS[0];
+    format!(
+        r#"{{"id": "{id}", "lines": [{{"productId": "{}", "name": "{name}", "quantity": 2, "unitPrice": {price}}}], "payments": [{{"method": "cash", "amount": {}}}]}}"#,
+        product_id(0),
+        2 * price
+    )
+}
+
 fn product_id(at: usize) -> String {
     format!("ca000000-0000-4000-8000-{:012}", at + 1)
 }
@@ -78,8 +85,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_coffee_is_the_first_product() {
-        assert_eq!((product_id(0).as_str(), PRODUCTS[0].sku), (COFFEE, "CAFE"));
+    fn the_sale_is_what_a_till_application_sends() {
+        let sale: serde_json::Value = serde_json::from_str(&sale("x")).unwrap();
+        assert_eq!((&sale["lines"][0]["unitPrice"], &sale["payments"][0]["amount"]), (&json!(1500), &json!(3000)));
     }
 
     #[test]
