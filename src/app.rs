@@ -2,6 +2,8 @@
 
 mod alerts;
 pub mod cli;
+mod clock;
+mod driver;
 pub mod logging;
 mod run;
 

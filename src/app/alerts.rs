@@ -22,6 +22,7 @@ pub(super) enum Code {
     OpsHeld,
     ConfigDamaged,
     ConfigInvalid,
+    StoreKeyExposed,
 }
 
 /// How pressing an alert is.
@@ -85,6 +86,7 @@ impl Code {
             Self::OpsHeld => "opsHeld",
             Self::ConfigDamaged => "configDamaged",
             Self::ConfigInvalid => "configInvalid",
+            Self::StoreKeyExposed => "storeKeyExposed",
         }
     }
 
@@ -178,6 +180,11 @@ impl Code {
                 "The config file has values that are not allowed; others are used instead. Run: tillmesh run --check-config",
                 "La configuration contient des valeurs non permises ; d'autres sont utilisées. Lancez : tillmesh run --check-config",
                 "تحتوي الإعدادات على قيم غير مسموحة وتُستخدم قيم أخرى بدلها. شغّل: tillmesh run --check-config",
+            ),
+            Self::StoreKeyExposed => (
+                "Others may know this store's key. Make the config readable by the agent alone, or make a new store: tillmesh store new",
+                "La clé de ce magasin peut être connue d'autres. Rendez la configuration lisible par l'agent seul, ou créez un magasin : tillmesh store new",
+                "قد يعرف آخرون مفتاح هذا المتجر. اجعل ملف الإعدادات مقروءا للبرنامج وحده أو أنشئ متجرا جديدا: tillmesh store new",
             ),
         };
         Texts { en, fr, ar }

@@ -1,14 +1,41 @@
-//! One till, from start to stop.
+//! One till, from start to stop: parse, check, open, bind, spawn, stop.
 
 use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::DataDir;
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{info, warn};
+
+use super::alerts::{Alerts, Code};
+use super::clock::{self, Uptime};
+use super::driver::{Driver, Ears, Parts};
+use crate::api::{self, AgentStatus, ApiContext, LogRing};
+use crate::board::led::LedState;
+use crate::config::{Config, ConfigManager, ConfigNotice, DataDir, RememberedIdentity};
+use crate::discovery::{Candidates, Discovery, DiscoveryConfig};
+use crate::mesh::{self, Identity, Limits, MeshConfig, StoreKey};
+use crate::model::id::{BootId, TillId};
+use crate::store::{self, Author, Clock, Remember, Request, Store, StoreOptions};
+use crate::sync::{Replica, ReplicaOptions};
+use crate::wire::hello::Hello;
+use crate::wire::{PROTO_MAX, PROTO_MIN};
+
+/// The note under which the database keeps who the till is.
+pub(super) const IDENTITY_NOTE: &str = "identity";
+/// How long a stop may take for the mesh, the API and the store each.
+const STOP_MAX: Duration = Duration::from_secs(2);
 
 /// What an agent is started with.
 #[derive(Debug)]
 pub struct RunOptions {
     /// Where the till keeps its files.
     pub folder: DataDir,
+    /// Recent log lines, for the API.
+    pub log: LogRing,
 }
 
 /// Runs an agent until `stop` completes.
@@ -16,7 +43,239 @@ pub struct RunOptions {
 /// # Errors
 /// What keeps it from starting, with what to do. Once it has started it runs on, whatever fails.
 pub async fn run(options: RunOptions, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let _ = options;
+    let uptime = Uptime::start();
+    let RunOptions { folder, log } = options;
+    folder.create()?;
+    let _lock = folder.lock()?;
+    let (manager, notices) = open_config(&folder)?;
+    let config = manager.config().clone();
+    let identity = Identity::from_private(*folder.load_or_create_till_key()?.as_bytes())?;
+    let (till, public_key) = (identity.till(), *identity.public());
+    let token = folder.load_or_create_api_token()?;
+
+    let (store_events, store_heard) = mpsc::unbounded_channel();
+    let clock: Clock = Arc::new(clock::now);
+    let store = Store::spawn(store_options(&folder, &config, &identity), clock, store_events)?;
+    store.submit(Request::Remember(Remember::Note { key: IDENTITY_NOTE.into(), value: Some(manager.identity_json()) })).await?;
+    let known = Known::read(&store).await?;
+
+    let listener = TcpListener::bind(config.api.listen).await.with_context(|| {
+        format!("the local API cannot listen on {}: another program may use the port; change api.listen in {}", config.api.listen, manager.path().display())
+    })?;
+    let api_address = listener.local_addr()?;
+
+    let mut boot = [0; 8];
+    getrandom::fill(&mut boot).map_err(|e| anyhow::anyhow!("the system gives no randomness: {e}"))?;
+    let boot = BootId(u64::from_be_bytes(boot));
+    let replica = Replica::new(ReplicaOptions {
+        till,
+        boot,
+        origin: known.origin,
+        heads: known.heads,
+        auto_sync: config.p2p.auto_sync,
+        acks: known.acks,
+    });
+    let mut candidates = Candidates::new(till);
+    candidates.restore(known.peers.iter().flat_map(|p| p.addresses.iter().filter_map(|a| Some((p.till, a.parse().ok()?)))));
+
+    let (mesh_events, mesh_heard) = mpsc::channel(256);
+    let mesh = mesh::spawn(mesh_config(&config, identity, boot), mesh_events);
+    let (discovery_events, discovery_heard) = mpsc::channel(64);
+    let discovery = Discovery::spawn(discovery_config(&config, till), discovery_events);
+    discovery.set_enabled(config.p2p.enabled && config.p2p.discovery_enabled);
+
+    announce_start(&config, till, api_address, &folder);
+    let (status, status_seen) = watch::channel(Arc::new(first_status(&config, till, boot)));
+    let (commands, commands_heard) = mpsc::channel(32);
+    let parts = Parts {
+        uptime,
+        till,
+        replica,
+        store: store.clone(),
+        mesh,
+        discovery,
+        candidates,
+        alerts: notice_alerts(&notices, uptime),
+        status,
+        remembered: known.peers,
+        admission: Request::Admit { till, public_key, pos_id: config.pos_id.clone(), pos_name: config.pos_name.clone() },
+        config: manager,
+    };
+    let ears = Ears { mesh: mesh_heard, store: store_heard, discovery: discovery_heard, commands: commands_heard };
+    let (stop_driver, driver_stops) = oneshot::channel::<()>();
+    let driver = tokio::spawn(Driver::new(parts).run(ears, driver_stops));
+    let (stop_api, api_stops) = oneshot::channel::<()>();
+    let token = api::ApiToken::new(token.as_str());
+    let context = ApiContext { store: store.clone(), token, status: status_seen, commands, log, data_dir: folder.path().to_owned() };
+    let server = tokio::spawn(api::serve(listener, context, async {
+        let _ = api_stops.await;
+    }));
+
     stop.await;
+    info!("stopping");
+    let _ = stop_api.send(());
+    let _ = stop_driver.send(());
+    let _ = tokio::time::timeout(STOP_MAX, driver).await;
+    let _ = tokio::time::timeout(STOP_MAX, server).await;
+    store.close().await;
+    info!("stopped");
     Ok(())
+}
+
+/// Opens the config with what the database remembers of it.
+fn open_config(folder: &DataDir) -> anyhow::Result<(ConfigManager, Vec<ConfigNotice>)> {
+    use crate::config::Memory;
+    let memory = if !folder.has_database()? {
+        Memory::NoDatabase
+    } else {
+        match store::read_note(&folder.database(), IDENTITY_NOTE)? {
+            None => Memory::Blank,
+            Some(text) => match RememberedIdentity::from_json(&text) {
+                Ok(identity) => Memory::Identity(Box::new(identity)),
+                Err(problems) => {
+                    warn!("the identity that the database remembers is not usable: {problems}");
+                    Memory::Blank
+                }
+            },
+        }
+    };
+    let (manager, notices) = ConfigManager::open(folder, memory)?;
+    for notice in &notices {
+        match notice {
+            ConfigNotice::Created | ConfigNotice::OwnStore => info!("{notice}"),
+            _ => warn!("{notice}"),
+        }
+    }
+    Ok((manager, notices))
+}
+
+fn notice_alerts(notices: &[ConfigNotice], uptime: Uptime) -> Alerts {
+    let mut alerts = Alerts::default();
+    for notice in notices {
+        let code = match notice {
+            ConfigNotice::Created | ConfigNotice::OwnStore => continue,
+            ConfigNotice::Damaged { .. } | ConfigNotice::Missing | ConfigNotice::NotSaved { .. } => Code::ConfigDamaged,
+            ConfigNotice::BadValues(_) => Code::ConfigInvalid,
+            ConfigNotice::ExampleKey | ConfigNotice::Exposed => Code::StoreKeyExposed,
+        };
+        alerts.set(uptime.ms(), clock::now().wall_ms, code, "", Some(notice.to_string()));
+    }
+    alerts
+}
+
+fn store_options(folder: &DataDir, config: &Config, identity: &Identity) -> StoreOptions {
+    let author = Author {
+        till: identity.till(),
+        public_key: *identity.public(),
+        pos_id: config.pos_id.clone(),
+        pos_name: config.pos_name.clone(),
+        currency: currency(config),
+        time_zone: config.store.time_zone.clone(),
+    };
+    StoreOptions { path: folder.database(), author }
+}
+
+fn currency(config: &Config) -> [u8; 3] {
+    config.store.currency.as_bytes().try_into().expect("the config takes currencies of three letters only")
+}
+
+fn mesh_config(config: &Config, identity: Identity, boot: BootId) -> MeshConfig {
+    let hello = Hello {
+        store: config.store.id,
+        currency: currency(config),
+        proto_min: PROTO_MIN,
+        proto_max: PROTO_MAX,
+        features: 0,
+        boot,
+        hlc: 0,
+        clock: crate::model::clock::ClockQuality::Untrusted,
+        port: 0,
+        pos_id: config.pos_id.clone(),
+        pos_name: config.pos_name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let hello = move || {
+        let now = clock::now();
+        Hello { hlc: crate::model::clock::Hlc::from_ms(now.wall_ms).0, clock: now.quality, ..hello.clone() }
+    };
+    MeshConfig {
+        port: config.p2p.port,
+        identity,
+        key: StoreKey { epoch: 0, secret: *config.store.key.as_bytes() },
+        hello: Arc::new(hello),
+        enabled: config.p2p.enabled,
+        limits: Limits::default().with_reconnect_interval(config.p2p.reconnect_interval),
+    }
+}
+
+fn discovery_config(config: &Config, till: TillId) -> DiscoveryConfig {
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    DiscoveryConfig {
+        instance: config.pos_name.clone(),
+        hostname,
+        port: config.p2p.port,
+        pos_id: config.pos_id.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        proto: PROTO_MAX,
+        store: config.store.id,
+        till,
+    }
+}
+
+/// The status until the driver has looked.
+fn first_status(config: &Config, till: TillId, boot: BootId) -> AgentStatus {
+    let now = clock::now();
+    AgentStatus {
+        pos_id: config.pos_id.clone(),
+        pos_name: config.pos_name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        till,
+        boot_id: boot,
+        store_id: config.store.id,
+        store_name: config.store.name.clone(),
+        currency: config.store.currency.clone(),
+        time_zone: config.store.time_zone_name().to_owned(),
+        started_at_ms: now.wall_ms,
+        clock: now.quality,
+        enabled: config.p2p.enabled,
+        auto_sync: config.p2p.auto_sync,
+        server_running: false,
+        listening: None,
+        discovery_running: false,
+        led: LedState::Starting.name().to_owned(),
+        held_elsewhere: None,
+        peers: Vec::new(),
+        pending: Vec::new(),
+        alerts: Vec::new(),
+    }
+}
+
+fn announce_start(config: &Config, till: TillId, api: SocketAddr, folder: &DataDir) {
+    info!("tillmesh {} is till {} \"{}\" ({till})", env!("CARGO_PKG_VERSION"), config.pos_id, config.pos_name);
+    let store = &config.store;
+    info!("store \"{}\" {} in {}, time zone {}", store.name, store.id, store.currency, store.time_zone_name());
+    info!("data in {}, local API on http://{api}, mesh on port {}", folder.path().display(), config.p2p.port);
+}
+
+/// What the database knows of syncing at the start.
+struct Known {
+    origin: crate::model::id::Origin,
+    heads: crate::model::vector::VersionVector,
+    acks: std::collections::BTreeMap<TillId, crate::model::vector::VersionVector>,
+    peers: Vec<store::RememberedPeer>,
+}
+
+impl Known {
+    async fn read(store: &Store) -> Result<Self, store::StoreError> {
+        store
+            .read(|reader| {
+                Ok(Self {
+                    origin: reader.origin()?,
+                    heads: reader.vector()?,
+                    acks: reader.acks()?,
+                    peers: reader.peers()?,
+                })
+            })
+            .await
+    }
 }

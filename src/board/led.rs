@@ -1,10 +1,7 @@
 //! What the status LED says: one state, decided from a few facts. Pure.
 
-use serde::Serialize;
-
 /// The state of a till as its LED shows it, the most pressing first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LedState {
     /// Sales cannot be stored, or the till cannot be reached.
     Fault,
@@ -42,6 +39,21 @@ pub struct Facts {
 }
 
 impl LedState {
+    /// The name in the API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fault => "fault",
+            Self::Starting => "starting",
+            Self::Disabled => "disabled",
+            Self::Solo => "solo",
+            Self::Alone => "alone",
+            Self::Partial => "partial",
+            Self::Syncing => "syncing",
+            Self::Connected => "connected",
+        }
+    }
+
     /// The state for these facts.
     #[must_use]
     pub fn of(facts: Facts) -> Self {

@@ -35,7 +35,7 @@ pub(super) struct Established {
     pub(super) socket: Socket,
     pub(super) sealer: Sealer,
     pub(super) opener: Opener,
-    pub(super) till: TillId,
+    pub(super) public_key: [u8; 32],
     pub(super) hello: Hello,
     pub(super) proto: u16,
     pub(super) addr: SocketAddr,
@@ -117,7 +117,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     async fn run(mut self, role: Role, addr: SocketAddr, deadline: Instant) -> Result<Box<Established>, Refused> {
         let outcome = timeout_at(deadline, self.shake(role)).await.unwrap_or(Err(Refused::Deadline));
-        let (opener, till, hello, proto) = match outcome {
+        let (opener, public_key, hello, proto) = match outcome {
             Ok(outcome) => outcome,
             Err(why) => {
                 if let Some(bye) = why.bye() {
@@ -128,24 +128,24 @@ impl Attempt<'_> {
         };
         let Self { socket, sealer: Some(sealer), .. } = self else { return Err(Refused::Deadline) };
         let dialled_by_us = role == Role::Dialler;
-        Ok(Box::new(Established { socket, sealer, opener, till, hello, proto, addr, dialled_by_us }))
+        Ok(Box::new(Established { socket, sealer, opener, public_key, hello, proto, addr, dialled_by_us }))
     }
 
-    async fn shake(&mut self, role: Role) -> Result<(Opener, TillId, Hello, u16), Refused> {
+    async fn shake(&mut self, role: Role) -> Result<(Opener, [u8; 32], Hello, u16), Refused> {
         let noise = match role {
             Role::Dialler => self.noise_of_dialler().await?,
             Role::Listener => self.noise_of_listener().await?,
         };
-        let (sealer, mut opener, till) = noise.finish()?;
+        let (sealer, mut opener, public_key) = noise.finish()?;
         self.sealer = Some(sealer);
-        if self.shared.is_denied(till) {
+        if self.shared.is_denied(TillId::of_public_key(&public_key)) {
             return Err(Refused::Retired);
         }
         let ours = self.shared.hello();
         self.send_sealed(&ours.encode(), Mark::Last).await?;
         let theirs = self.receive_hello(&mut opener).await?;
         let proto = negotiate(&ours, &theirs)?;
-        Ok((opener, till, theirs, proto))
+        Ok((opener, public_key, theirs, proto))
     }
 
     async fn noise_of_dialler(&mut self) -> Result<Handshake, Refused> {

@@ -246,7 +246,8 @@ type Stream = SplitStream<Socket>;
 
 /// Makes a link of a connection: registers it and starts its task.
 pub(super) async fn start(shared: &Arc<Shared>, established: Box<Established>) -> Result<LinkHandle, Refused> {
-    match shared.register(established.till, &established.hello, established.addr) {
+    let till = TillId::of_public_key(&established.public_key);
+    match shared.register(till, &established.hello, established.addr) {
         Ok(handle) => {
             shared.spawn(run(Arc::clone(shared), established, handle.clone()));
             Ok(handle)
@@ -266,10 +267,11 @@ pub(super) async fn start(shared: &Arc<Shared>, established: Box<Established>) -
 
 /// Runs a registered link to its end.
 async fn run(shared: Arc<Shared>, established: Box<Established>, handle: LinkHandle) {
-    let Established { socket, mut sealer, mut opener, till, hello, proto, addr, dialled_by_us } = *established;
+    let Established { socket, mut sealer, mut opener, public_key, hello, proto, addr, dialled_by_us } = *established;
+    let till = handle.till();
     let link = handle.id();
     tracing::info!(peer = %addr, "P2P: linked with {} ({till}) at {addr}, protocol {proto}", hello.pos_name);
-    let up = LinkUp { link, till, hello, proto, addr, dialled_by_us, handle: handle.clone() };
+    let up = LinkUp { link, till, public_key, hello, proto, addr, dialled_by_us, handle: handle.clone() };
     // Where nobody takes events, the mesh is at its end: the loops below notice that by themselves.
     let _ = shared.events.send(MeshEvent::LinkUp(Box::new(up))).await;
     let (mut sink, mut stream) = socket.split();

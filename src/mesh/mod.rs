@@ -198,6 +198,8 @@ pub struct LinkUp {
     pub link: LinkId,
     /// The till that proved itself at the other end.
     pub till: TillId,
+    /// Its static public key (X25519).
+    pub public_key: [u8; 32],
     /// What that till said of itself.
     pub hello: Hello,
     /// The protocol that both speak.

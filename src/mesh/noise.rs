@@ -151,12 +151,12 @@ impl Handshake {
         Ok(())
     }
 
-    /// The two directions of the link, and the till that proved itself at the other end.
-    pub(super) fn finish(self) -> Result<(Sealer, Opener, TillId), NoiseError> {
-        let public = self.0.get_remote_static().and_then(|key| key.try_into().ok()).ok_or(NoiseError::Setup)?;
-        let till = TillId::of_public_key(public);
+    /// The two directions of the link, and the static public key that was proved at the other end.
+    pub(super) fn finish(self) -> Result<(Sealer, Opener, [u8; 32]), NoiseError> {
+        let public: [u8; 32] =
+            self.0.get_remote_static().and_then(|key| key.try_into().ok()).ok_or(NoiseError::Setup)?;
         let cipher = Arc::new(self.0.into_stateless_transport_mode().map_err(|_| NoiseError::Setup)?);
-        Ok((Sealer { cipher: Arc::clone(&cipher), nonce: 0 }, Opener { cipher, nonce: 0 }, till))
+        Ok((Sealer { cipher: Arc::clone(&cipher), nonce: 0 }, Opener { cipher, nonce: 0 }, public))
     }
 }
 
@@ -213,7 +213,7 @@ mod tests {
     fn shake(
         dialler: (StoreId, &StoreKey),
         listener: (StoreId, &StoreKey),
-    ) -> Result<[(Sealer, Opener, TillId); 2], NoiseError> {
+    ) -> Result<[(Sealer, Opener, [u8; 32]); 2], NoiseError> {
         let (ours, theirs) = (Identity::generate()?, Identity::generate()?);
         let mut a = Handshake::new(Role::Dialler, &ours, dialler.0, dialler.1)?;
         let mut b = Handshake::new(Role::Listener, &theirs, listener.0, listener.1)?;
@@ -221,7 +221,7 @@ mod tests {
         a.read(&b.write()?)?;
         b.read(&a.write()?)?;
         let ends = [a.finish()?, b.finish()?];
-        assert_eq!((ends[0].2, ends[1].2), (theirs.till(), ours.till()));
+        assert_eq!((&ends[0].2, &ends[1].2), (theirs.public(), ours.public()));
         Ok(ends)
     }
 

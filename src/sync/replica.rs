@@ -26,8 +26,8 @@ pub struct ReplicaOptions {
     pub heads: VersionVector,
     /// Whether ops are exchanged whenever there is a link, or on [`Input::SyncNow`] alone.
     pub auto_sync: bool,
-    /// What other tills are known to hold, from earlier runs: till, origin, sequence number.
-    pub acks: Vec<(TillId, Origin, Seq)>,
+    /// What other tills are known to hold, from earlier runs.
+    pub acks: BTreeMap<TillId, VersionVector>,
 }
 
 /// One origin's log, as far as syncing it needs to know.
@@ -66,7 +66,7 @@ pub struct Replica {
     pub(super) sessions: BTreeMap<LinkId, Session>,
     pub(super) pulls: BTreeMap<Origin, Pull>,
     pub(super) episode: Option<Episode>,
-    pub(super) acks: BTreeMap<TillId, BTreeMap<Origin, Seq>>,
+    pub(super) acks: BTreeMap<TillId, VersionVector>,
     pub(super) known: Vec<KnownPeer>,
     pub(super) next_ping: u64,
     pub(super) duplicates: u64,
@@ -78,10 +78,6 @@ impl Replica {
     #[must_use]
     pub fn new(options: ReplicaOptions) -> Self {
         let log = |head: &Head| Log { durable: *head, pending: *head, ..Log::default() };
-        let mut acks: BTreeMap<TillId, BTreeMap<Origin, Seq>> = BTreeMap::new();
-        for (till, origin, seq) in options.acks {
-            acks.entry(till).or_default().insert(origin, seq);
-        }
         Self {
             till: options.till,
             boot: options.boot,
@@ -91,7 +87,7 @@ impl Replica {
             sessions: BTreeMap::new(),
             pulls: BTreeMap::new(),
             episode: None,
-            acks,
+            acks: options.acks,
             known: Vec::new(),
             next_ping: 0,
             duplicates: 0,
@@ -162,12 +158,20 @@ impl Replica {
     /// The greatest sequence number of our own origin that some other till is known to hold durably.
     #[must_use]
     pub fn held_elsewhere(&self) -> Seq {
-        self.acks.values().filter_map(|heads| heads.get(&self.origin)).copied().max().unwrap_or(0)
+        let own = self.head(self.origin).seq;
+        self.acks.values().map(|held| held.seq(self.origin)).filter(|seq| *seq <= own).max().unwrap_or(0)
     }
 
-    /// What each till is known to hold durably: till, origin, sequence number.
-    pub fn acks(&self) -> impl Iterator<Item = (TillId, Origin, Seq)> + '_ {
-        self.acks.iter().flat_map(|(till, heads)| heads.iter().map(|(origin, seq)| (*till, *origin, *seq)))
+    /// The origin under which this till writes.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// What a till is known to hold durably.
+    #[must_use]
+    pub fn held_by(&self, till: TillId) -> VersionVector {
+        self.acks.get(&till).cloned().unwrap_or_default()
     }
 
     /// Ops that arrived though we had them: none in a healthy full mesh.
@@ -226,9 +230,11 @@ impl Replica {
             } else if origin == self.origin && head.seq > ours.seq {
                 self.on_own_origin_ahead(link);
             } else {
-                let ack = self.acks.entry(till).or_default().entry(origin).or_default();
-                more |= head.seq.min(ours.seq) > *ack;
-                *ack = (*ack).max(head.seq.min(ours.seq));
+                let held = self.acks.entry(till).or_default();
+                more |= head.seq > held.seq(origin);
+                if head.seq >= held.seq(origin) {
+                    held.0.insert(origin, head);
+                }
             }
         }
         if more && let Some(session) = self.sessions.get(&link) {

@@ -62,7 +62,7 @@ impl Shop {
             origin: origin(i),
             heads: VersionVector::default(),
             auto_sync,
-            acks: vec![],
+            acks: BTreeMap::new(),
         };
         let replica = Replica::new(options);
         self.tills.push(Till { replica, logs: BTreeMap::new(), heads: BTreeMap::new(), events: vec![], broken: false });

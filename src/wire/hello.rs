@@ -15,18 +15,10 @@ use uuid::Uuid;
 
 use super::frame::Bye;
 use super::limits::{HELLO_BYTES_MAX, POS_ID_BYTES_MAX, POS_NAME_BYTES_MAX, VERSION_BYTES_MAX};
+use crate::model::clock::ClockQuality;
 use crate::model::id::{BootId, StoreId};
 
 const MAGIC: [u8; 4] = *b"TMHI";
-
-/// Whether a till's clock can be believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClockQuality {
-    /// Set by a time server or a battery-backed clock since the last boot.
-    Trusted,
-    /// Guessed from what was last known.
-    Untrusted,
-}
 
 /// Who is at the other end, and what it speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,3 +8,8 @@ pub mod frame;
 pub mod hello;
 pub mod limits;
 pub mod message;
+
+/// The oldest protocol that this version speaks.
+pub const PROTO_MIN: u16 = 1;
+/// The newest protocol that this version speaks.
+pub const PROTO_MAX: u16 = 1;

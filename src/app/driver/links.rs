@@ -4,7 +4,7 @@ use tracing::{debug, info, warn};
 
 use super::super::alerts::Code;
 use super::super::clock;
-use super::{Answer, Driver, Link, Member};
+use super::{Answer, Driver, Link, Member, Waiting};
 use crate::config::Admission;
 use crate::mesh::{LinkEnd, LinkUp, MeshEvent, Refused, SendError};
 use crate::model::id::{Origin, TillId};
@@ -25,19 +25,17 @@ impl Driver {
                     self.feed(Input::Message { link: LinkId(link.0), message });
                 }
                 Err(error) => {
-                    warn!("P2P: {} sent what is no message: {error}", self.name_of_link(LinkId(link.0)));
+                    warn!("P2P: {} sent what is no message: {error}", self.links.get(&LinkId(link.0)).map_or("a till", |l| &l.hello.pos_name));
                     self.mesh.close(link, Bye::Violation);
                 }
             },
             MeshEvent::LinkDown { link, end } => self.on_link_down(LinkId(link.0), &end),
             MeshEvent::Listening { port } => {
-                info!("P2P: listening on port {port}");
                 self.listening = Some(port);
                 self.discovery.announce_port(port);
                 self.set_alert(Code::PortInUse, "", None);
             }
             MeshEvent::ListenFailed { port, error } => {
-                warn!("P2P: cannot listen on port {port}: {error}");
                 self.listening = None;
                 self.set_alert(Code::PortInUse, "", Some(format!("port {port}: {error}")));
             }
@@ -66,7 +64,8 @@ impl Driver {
         let name = up.hello.pos_name.clone();
         if !self.admits(till) {
             info!(peer = %till, "P2P: {name} ({till}) waits to be admitted");
-            self.pending.insert(till, (up.hello.pos_id.clone(), name));
+            let waiting = Waiting { address: up.addr.to_string(), pos_id: up.hello.pos_id.clone(), pos_name: name, public_key: up.public_key };
+            self.pending.insert(till, waiting);
             self.mesh.close(up.link, Bye::Busy);
             return;
         }
@@ -85,7 +84,7 @@ impl Driver {
         }
         let boot = up.hello.boot;
         debug!(peer = %till, "P2P: link {} to {name} at {}, dialled by us: {}", link.0, up.addr, up.dialled_by_us);
-        let member = self.roster.entry(till).or_default();
+        let member = self.members.entry(till).or_default();
         *member = Member {
             pos_id: up.hello.pos_id.clone(),
             pos_name: name,
@@ -115,7 +114,7 @@ impl Driver {
     fn on_link_down(&mut self, link: LinkId, end: &LinkEnd) {
         let Some(gone) = self.links.remove(&link) else { return };
         debug!(peer = %gone.till, "P2P: link {} to {} ended: {end}", link.0, gone.hello.pos_name);
-        if let Some(member) = self.roster.get_mut(&gone.till) {
+        if let Some(member) = self.members.get_mut(&gone.till) {
             member.last_seen_ms = Some(clock::now().wall_ms);
         }
         self.feed(Input::LinkDown { link });
@@ -242,9 +241,6 @@ impl Driver {
             }
             Event::Synced { received, complete } => {
                 info!("P2P: synchronised on demand, {received} changes received, complete: {complete}");
-                for waiting in self.waiting_for_sync.drain(..) {
-                    let _ = waiting.send(crate::api::Synced { received, complete });
-                }
             }
         }
     }

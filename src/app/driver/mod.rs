@@ -7,28 +7,25 @@ mod look;
 mod memory;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{debug, warn};
 
-use super::alerts::Alerts;
+use super::alerts::{Alerts, Code};
 use super::clock::{self, Uptime};
+use super::run::IDENTITY_NOTE;
 use crate::api::{AgentStatus, ApiCommand};
 use crate::config::{Admission, ConfigManager};
-use crate::discovery::{Candidates, DiscoveryEvent, DiscoveryHandle};
-use crate::mesh::{LinkHandle, MeshEvent, MeshHandle};
+use crate::discovery::{Candidates, DiscoveryEvent, DiscoveryHandle, Kin, TargetKey};
+use crate::mesh::{LinkHandle, MeshEvent, MeshHandle, Target};
 use crate::model::id::TillId;
-use crate::store::{Store, StoreEvent};
-use crate::sync::{Input, LinkId, Output, Replica};
+use crate::store::{RememberedPeer, Remember, Request, RosterEntry, Store, StoreEvent};
+use crate::sync::{Input, LinkId, Replica};
 use crate::wire::hello::Hello;
 
 use memory::Memory;
-
-/// Status is published at most this often.
-const PUBLISH_EVERY_MS: u64 = 200;
 
 /// What a driver is made of.
 pub(super) struct Parts {
@@ -42,6 +39,10 @@ pub(super) struct Parts {
     pub(super) candidates: Candidates,
     pub(super) alerts: Alerts,
     pub(super) status: watch::Sender<Arc<AgentStatus>>,
+    /// Where tills were when this one last ran.
+    pub(super) remembered: Vec<RememberedPeer>,
+    /// How this till enters the roster.
+    pub(super) admission: Request,
 }
 
 /// Where a driver hears.
@@ -56,9 +57,13 @@ pub(super) struct Ears {
 pub(super) struct Driver {
     uptime: Uptime,
     /// Shared with the blocking thread that writes the file.
-    config: Arc<std::sync::Mutex<ConfigManager>>,
+    config: Arc<Mutex<ConfigManager>>,
     enabled: bool,
+    discovery_enabled: bool,
     admission: Admission,
+    own_admission: Request,
+    /// The config's `peers` that are host names: the dialler looks them up.
+    named_peers: Vec<String>,
     till: TillId,
     replica: Replica,
     store: Store,
@@ -67,26 +72,38 @@ pub(super) struct Driver {
     candidates: Candidates,
     alerts: Alerts,
     links: HashMap<LinkId, Link>,
-    roster: BTreeMap<TillId, Member>,
-    retired: HashSet<TillId>,
+    /// Other tills that are known: of the roster, or linked.
+    members: BTreeMap<TillId, Member>,
+    /// Other tills of the roster.
+    admitted: HashSet<TillId>,
+    /// Tills that hold the store key and wait for an operator.
+    pending: BTreeMap<TillId, Waiting>,
+    /// What mDNS calls a till.
+    found: HashMap<TillId, String>,
     listening: Option<u16>,
-    discovers: bool,
     memory: Memory,
-    waiting_for_sync: Vec<oneshot::Sender<crate::api::Synced>>,
     /// What the store and the disk answered, to be fed to the replica.
     answers: mpsc::UnboundedSender<Answer>,
+    answered: mpsc::UnboundedReceiver<Answer>,
     status: watch::Sender<Arc<AgentStatus>>,
-    started_ms: u64,
+    /// The part of the status that stays.
+    base: AgentStatus,
+    /// Something that status shows has changed.
     changed: bool,
-    published_ms: u64,
+    published_ms: Option<u64>,
+    /// When alerts were last looked at.
+    looked_ms: u64,
 }
 
 /// An answer that came in later.
 enum Answer {
     Input(Input),
-    Roster(Vec<crate::store::RosterEntry>),
-    Counts(look::Counted),
-    Enabled(bool),
+    Roster(Vec<RosterEntry>),
+    Enabled {
+        enabled: bool,
+        /// What the database is to remember of the config.
+        identity: String,
+    },
 }
 
 /// A link that is up.
@@ -99,7 +116,16 @@ struct Link {
     since_ms: u64,
 }
 
-/// A till of the roster, other than this one.
+/// A till that waits to be admitted.
+#[derive(Clone)]
+struct Waiting {
+    address: String,
+    pos_id: String,
+    pos_name: String,
+    public_key: [u8; 32],
+}
+
+/// Another till.
 #[derive(Clone, Debug, Default)]
 struct Member {
     pos_id: String,
@@ -109,38 +135,177 @@ struct Member {
 }
 
 impl Driver {
-    pub(super) fn new(parts: Parts) -> (Self, mpsc::UnboundedReceiver<impl Sized + use<>>) {
-        let (answers, answered) = mpsc::unbounded_channel::<Answer>();
-        let now_ms = clock::now().wall_ms;
-        let (enabled, admission) = {
-            let config = parts.config.config();
-            (config.p2p.enabled, config.store.admission)
-        };
-        let driver = Self {
+    pub(super) fn new(parts: Parts) -> Self {
+        let (answers, answered) = mpsc::unbounded_channel();
+        let config = parts.config.config().clone();
+        let base = AgentStatus::clone(&parts.status.borrow());
+        let mut candidates = parts.candidates;
+        let is_literal = |text: &String| text.parse::<SocketAddr>().is_ok();
+        let (literal, named): (Vec<_>, Vec<_>) = config.peers.iter().map(ToString::to_string).partition(is_literal);
+        candidates.set_static(literal.iter().filter_map(|text| text.parse().ok()));
+        let mut driver = Self {
             uptime: parts.uptime,
-            config: Arc::new(std::sync::Mutex::new(parts.config)),
-            enabled,
-            admission,
+            enabled: config.p2p.enabled,
+            discovery_enabled: config.p2p.discovery_enabled,
+            config: Arc::new(Mutex::new(parts.config)),
+            admission: config.store.admission,
+            named_peers: named,
             till: parts.till,
             replica: parts.replica,
             store: parts.store,
             mesh: parts.mesh,
             discovery: parts.discovery,
-            candidates: parts.candidates,
+            candidates,
             alerts: parts.alerts,
             links: HashMap::new(),
-            roster: BTreeMap::new(),
-            retired: HashSet::new(),
+            members: BTreeMap::new(),
+            admitted: HashSet::new(),
+            pending: BTreeMap::new(),
+            found: HashMap::new(),
             listening: None,
-            discovers: false,
             memory: Memory::default(),
-            waiting_for_sync: Vec::new(),
             answers,
+            answered,
+            base,
             status: parts.status,
-            started_ms: now_ms,
             changed: true,
-            published_ms: 0,
+            published_ms: None,
+            looked_ms: 0,
+            own_admission: parts.admission,
         };
-        (driver, answered)
+        driver.recall(parts.remembered);
+        driver
+    }
+
+    fn recall(&mut self, remembered: Vec<RememberedPeer>) {
+        self.addresses_known(remembered.iter().map(|peer| (peer.till, peer.addresses.clone())));
+        for peer in remembered {
+            let member = Member {
+                pos_id: String::new(),
+                pos_name: peer.name,
+                address: peer.addresses.last().cloned(),
+                last_seen_ms: Some(peer.last_seen_ms),
+            };
+            self.members.insert(peer.till, member);
+        }
+    }
+
+    /// Runs until `stop` completes, then says goodbye on links and on mDNS.
+    pub(super) async fn run(mut self, mut ears: Ears, stop: oneshot::Receiver<()>) {
+        self.retarget();
+        self.read_roster();
+        self.admit_ourselves(self.own_admission.clone());
+        tokio::select! {
+            _ = stop => {}
+            () = self.listen(&mut ears) => {}
+        }
+        let mesh = self.mesh.clone();
+        tokio::select! {
+            () = mesh.shutdown() => {}
+            () = self.listen(&mut ears) => {}
+        }
+        self.discovery.shutdown().await;
+    }
+
+    async fn listen(&mut self, ears: &mut Ears) {
+        loop {
+            self.on_time();
+            let wake = self.next_wake();
+            let sleep = async {
+                match wake {
+                    Some(at) => tokio::time::sleep_until(self.uptime.at(at).into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(event) = ears.mesh.recv() => self.on_mesh(event),
+                Some(event) = ears.store.recv() => self.on_store(event),
+                Some(answer) = self.answered.recv() => self.on_answer(answer),
+                Some(event) = ears.discovery.recv() => self.on_discovery(event),
+                Some(command) = ears.commands.recv() => self.on_command(command),
+                () = sleep => {}
+            }
+        }
+    }
+
+    fn on_time(&mut self) {
+        let now = self.uptime.ms();
+        if self.replica.next_tick().is_some_and(|at| at <= now) {
+            self.feed(Input::Tick);
+        }
+        self.keep_acks(now);
+        self.look(now);
+    }
+
+    fn next_wake(&self) -> Option<u64> {
+        [self.replica.next_tick(), self.memory.due(), self.alerts.next(self.looked_ms), self.next_publish()].into_iter().flatten().min()
+    }
+
+    fn on_answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Input(input) => self.feed(input),
+            Answer::Roster(roster) => self.on_roster(roster),
+            Answer::Enabled { enabled, identity } => {
+                self.remember(Remember::Note { key: IDENTITY_NOTE.into(), value: Some(identity) });
+                self.on_enabled(enabled);
+            }
+        }
+        self.changed = true;
+    }
+
+    fn on_discovery(&mut self, event: DiscoveryEvent) {
+        match &event {
+            DiscoveryEvent::Found(found) => {
+                if let (Kin::OurStore, Some(till)) = (found.kin, found.till) {
+                    debug!(peer = %till, "P2P: found {} at {:?}", found.key, found.addresses);
+                    self.found.insert(till, found.key.clone());
+                }
+            }
+            DiscoveryEvent::Lost { key } => self.found.retain(|_, k| k != key),
+            DiscoveryEvent::NetworkChanged => self.mesh.dial_now(),
+            DiscoveryEvent::Ready => self.set_alert(Code::MulticastBlocked, "", None),
+            DiscoveryEvent::Failed { error } => {
+                warn!("P2P: discovery fails: {error}");
+                self.set_alert(Code::MulticastBlocked, "", Some(error.to_string()));
+            }
+        }
+        self.candidates.on_discovery(&event);
+        self.retarget();
+        self.changed = true;
+    }
+
+    /// A till whose link is lost may be gone: what mDNS still says of it is looked at again, for it expires after minutes only.
+    fn verify_found(&self, till: TillId) {
+        if let Some(key) = self.found.get(&till) {
+            self.discovery.verify(key.clone());
+        }
+    }
+
+    /// Gives the dialler all that is known of where tills are.
+    fn retarget(&mut self) {
+        let named = self.named_peers.iter().map(|peer| Target::new(peer.clone(), [peer.clone()]));
+        let found = self.candidates.targets().into_iter().map(|target| {
+            let name = match target.key {
+                TargetKey::Till(till) => till.to_string(),
+                TargetKey::Address(address) => address.to_string(),
+            };
+            Target::new(name, target.addresses.iter().map(ToString::to_string))
+        });
+        self.mesh.set_targets(named.chain(found).collect());
+        self.keep_addresses();
+    }
+
+    /// What people call a till.
+    fn name_of(&self, till: TillId) -> String {
+        match self.members.get(&till) {
+            Some(member) if !member.pos_name.is_empty() => member.pos_name.clone(),
+            Some(member) if !member.pos_id.is_empty() => member.pos_id.clone(),
+            _ => till.to_string(),
+        }
+    }
+
+    fn set_alert(&mut self, code: Code, subject: &str, cause: Option<String>) {
+        self.alerts.set(self.uptime.ms(), clock::now().wall_ms, code, subject, cause);
+        self.changed = true;
     }
 }

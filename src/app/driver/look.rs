@@ -1,0 +1,119 @@
+//! Looking at the whole: alerts, the LED's state, and the status that the API tells.
+
+use std::sync::Arc;
+
+use super::super::alerts::{self, Code};
+use super::super::clock;
+use super::{Driver, Link};
+use crate::api::{Alert, Peer, PeerState, PendingTill, Severity, Words};
+use crate::board::led::{Facts, LedState};
+use crate::model::clock::ClockQuality;
+use crate::model::id::TillId;
+use crate::sync::PeerView;
+
+/// Status is published at most this often, in milliseconds.
+const PUBLISH_EVERY_MS: u64 = 200;
+
+impl Driver {
+    /// Takes stock of what has changed, and publishes it.
+    pub(super) fn look(&mut self, now: u64) {
+        let late = self.alerts.next(self.looked_ms).is_some_and(|at| at <= now);
+        if !(self.changed || late) || self.next_publish().is_some_and(|at| at > now) {
+            return;
+        }
+        self.changed = false;
+        self.looked_ms = now;
+        self.published_ms = Some(now);
+        let wall = clock::now();
+        let untrusted = (wall.quality == ClockQuality::Untrusted).then(String::new);
+        self.alerts.set(now, wall.wall_ms, Code::ClockUntrusted, "", untrusted);
+        let views: Vec<PeerView> = self.replica.peers().collect();
+        let online = |till: TillId| views.iter().any(|v| v.till == till && v.ready);
+        let tills: Vec<TillId> = self.members.keys().copied().collect();
+        let alone = self.enabled && !tills.is_empty() && !tills.iter().any(|till| online(*till));
+        self.alerts.set(now, wall.wall_ms, Code::Disconnected, "", alone.then(String::new));
+        for till in &tills {
+            let away = (self.enabled && !online(*till)).then(|| self.name_of(*till));
+            self.alerts.set(now, wall.wall_ms, Code::PeerUnreachable, &till.to_string(), away);
+        }
+        self.alerts.keep(Code::PeerUnreachable, |subject| tills.iter().any(|till| till.to_string() == subject));
+        let linked = tills.iter().filter(|till| online(**till)).count();
+        let fault = self.alerts.raised(now).iter().any(|a| matches!(a.code, Code::StoreFault | Code::PortInUse));
+        let behind = views.iter().map(|v| v.behind).max().unwrap_or(0);
+        let facts = Facts { started: true, fault, enabled: self.enabled, others: tills.len(), linked, behind };
+        self.publish(now, wall.quality, &views, LedState::of(facts));
+    }
+
+    /// When the next status may go out, where something has changed.
+    pub(super) fn next_publish(&self) -> Option<u64> {
+        let last = self.published_ms.filter(|_| self.changed)?;
+        Some(last + PUBLISH_EVERY_MS)
+    }
+
+    fn publish(&self, now: u64, clock: ClockQuality, views: &[PeerView], led: LedState) {
+        let mut status = self.base.clone();
+        status.clock = clock;
+        status.enabled = self.enabled;
+        status.server_running = self.listening.is_some();
+        status.listening = self.listening.map(|port| port.to_string());
+        status.discovery_running = self.enabled && self.discovery_enabled;
+        status.led = led.name().to_owned();
+        status.held_elsewhere = Some((self.replica.origin(), self.replica.held_elsewhere()));
+        status.peers = self.members.keys().map(|till| self.peer(now, *till, views)).collect();
+        status.pending = self.pending.iter().map(|(till, waiting)| PendingTill {
+            till: *till,
+            pos_id: waiting.pos_id.clone(),
+            pos_name: waiting.pos_name.clone(),
+            address: waiting.address.clone(),
+            code: self.pairing_code(*till),
+        }).collect();
+        status.alerts = self.alerts.raised(now).iter().map(tell).collect();
+        self.status.send_replace(Arc::new(status));
+    }
+
+    fn peer(&self, now: u64, till: TillId, views: &[PeerView]) -> Peer {
+        let member = self.members.get(&till).cloned().unwrap_or_default();
+        let view = views.iter().filter(|v| v.till == till).max_by_key(|v| v.ready);
+        let link: Option<&Link> = view.and_then(|v| self.links.get(&v.link));
+        let state = match view {
+            None if self.enabled => PeerState::Connecting,
+            None => PeerState::Offline,
+            Some(v) if !v.ready => PeerState::Handshaking,
+            Some(v) if v.behind + v.ahead > 0 => PeerState::Syncing,
+            Some(_) => PeerState::Connected,
+        };
+        let heard = view.map(|v| clock::now().wall_ms.saturating_sub(now.saturating_sub(v.last_heard)));
+        Peer {
+            id: member.pos_id,
+            name: member.pos_name,
+            till: Some(till),
+            address: member.address,
+            version: link.map(|l| l.hello.version.clone()),
+            online: view.is_some_and(|v| v.ready),
+            state,
+            detail: None,
+            since_ms: link.map(|l| l.since_ms),
+            last_seen_ms: heard.or(member.last_seen_ms),
+            rtt_ms: view.and_then(|v| v.round_trip_ms).map(|ms| ms as f64),
+            behind: view.map_or(0, |v| v.behind),
+            ahead: view.map_or(0, |v| v.ahead),
+        }
+    }
+}
+
+fn tell(alert: &alerts::Alert) -> Alert {
+    let texts = alert.code.texts();
+    let some = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());
+    Alert {
+        code: alert.code.name().to_owned(),
+        severity: match alert.code.severity() {
+            alerts::Severity::Warning => Severity::Warning,
+            alerts::Severity::Critical => Severity::Critical,
+        },
+        since_ms: alert.since_ms,
+        subject: some(&alert.subject),
+        message: texts.en.to_owned(),
+        messages: Words { en: texts.en.to_owned(), fr: texts.fr.to_owned(), ar: texts.ar.to_owned() },
+        detail: some(&alert.detail),
+    }
+}
