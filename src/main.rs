@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use tillmesh::api::LogRing;
 use tillmesh::app::cli::{self, BackupOptions, DemoOptions, StoreNewOptions, Target};
 use tillmesh::app::{RunOptions, logging};
 use tillmesh::config::{DEFAULT_CURRENCY, DEFAULT_STORE_NAME, DEFAULT_TIME_ZONE, DataDir, FolderError};
@@ -176,8 +177,9 @@ fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     if let Some(parent) = arguments.die_with {
         cli::die_with(parent)?;
     }
-    logging::init(tracing_subscriber::layer::Identity::new())?;
-    block_on(cli::run(RunOptions { folder }))
+    let log = LogRing::default();
+    logging::init(log.clone())?;
+    block_on(cli::run(RunOptions { folder, log }))
 }
 
 /// One thread drives the sockets, timers and signals.

@@ -9,7 +9,8 @@ use serde::{Serialize, Serializer};
 use tokio::time::timeout;
 
 use crate::model::clock::ClockQuality;
-use crate::model::id::{BootId, StoreId, TillId};
+use crate::model::id::{BootId, Origin, StoreId, TillId};
+use crate::model::op::Seq;
 use crate::store::Counts;
 
 use super::entities::ListShape;
@@ -65,6 +66,9 @@ pub struct AgentStatus {
     pub listening: Option<String>,
     /// Whether it announces itself and looks for others.
     pub discovery_running: bool,
+    /// How far some other till is known to hold what this till wrote: fresher than what the database remembers.
+    #[serde(skip)]
+    pub held_elsewhere: Option<(Origin, Seq)>,
     /// The state that the status LED shows.
     pub led: String,
     /// All other tills of the store that it knows of.
@@ -289,7 +293,8 @@ impl From<Counts> for CountsShape {
 /// Always answers: a till whose database fails is the one that is asked.
 pub(super) async fn status(State(api): State<Api>) -> Json<StatusShape> {
     let agent: Arc<AgentStatus> = api.context.status.borrow().clone();
-    let read = api.read(|reader| Ok((reader.counts()?, reader.only_here()?))).await;
+    let told = agent.held_elsewhere;
+    let read = api.read(move |reader| Ok((reader.counts()?, reader.only_here(told)?))).await;
     let (counts, unreadable) = match read {
         Ok(counts) => (Some(counts), None),
         Err(problem) => (None, Some(problem.detail().to_owned())),

@@ -56,11 +56,17 @@ pub async fn run(options: RunOptions, stop: impl Future<Output = ()>) -> anyhow:
     let (store_events, store_heard) = mpsc::unbounded_channel();
     let clock: Clock = Arc::new(clock::now);
     let store = Store::spawn(store_options(&folder, &config, &identity), clock, store_events)?;
-    store.submit(Request::Remember(Remember::Note { key: IDENTITY_NOTE.into(), value: Some(manager.identity_json()) })).await?;
+    store
+        .submit(Request::Remember(Remember::Note { key: IDENTITY_NOTE.into(), value: Some(manager.identity_json()) }))
+        .await?;
     let known = Known::read(&store).await?;
 
     let listener = TcpListener::bind(config.api.listen).await.with_context(|| {
-        format!("the local API cannot listen on {}: another program may use the port; change api.listen in {}", config.api.listen, manager.path().display())
+        format!(
+            "the local API cannot listen on {}: another program may use the port; change api.listen in {}",
+            config.api.listen,
+            manager.path().display()
+        )
     })?;
     let api_address = listener.local_addr()?;
 
@@ -76,7 +82,8 @@ pub async fn run(options: RunOptions, stop: impl Future<Output = ()>) -> anyhow:
         acks: known.acks,
     });
     let mut candidates = Candidates::new(till);
-    candidates.restore(known.peers.iter().flat_map(|p| p.addresses.iter().filter_map(|a| Some((p.till, a.parse().ok()?)))));
+    candidates
+        .restore(known.peers.iter().flat_map(|p| p.addresses.iter().filter_map(|a| Some((p.till, a.parse().ok()?)))));
 
     let (mesh_events, mesh_heard) = mpsc::channel(256);
     let mesh = mesh::spawn(mesh_config(&config, identity, boot), mesh_events);
@@ -98,7 +105,12 @@ pub async fn run(options: RunOptions, stop: impl Future<Output = ()>) -> anyhow:
         alerts: notice_alerts(&notices, uptime),
         status,
         remembered: known.peers,
-        admission: Request::Admit { till, public_key, pos_id: config.pos_id.clone(), pos_name: config.pos_name.clone() },
+        admission: Request::Admit {
+            till,
+            public_key,
+            pos_id: config.pos_id.clone(),
+            pos_name: config.pos_name.clone(),
+        },
         config: manager,
     };
     let ears = Ears { mesh: mesh_heard, store: store_heard, discovery: discovery_heard, commands: commands_heard };
@@ -106,7 +118,14 @@ pub async fn run(options: RunOptions, stop: impl Future<Output = ()>) -> anyhow:
     let driver = tokio::spawn(Driver::new(parts).run(ears, driver_stops));
     let (stop_api, api_stops) = oneshot::channel::<()>();
     let token = api::ApiToken::new(token.as_str());
-    let context = ApiContext { store: store.clone(), token, status: status_seen, commands, log, data_dir: folder.path().to_owned() };
+    let context = ApiContext {
+        store: store.clone(),
+        token,
+        status: status_seen,
+        commands,
+        log,
+        data_dir: folder.path().to_owned(),
+    };
     let server = tokio::spawn(api::serve(listener, context, async {
         let _ = api_stops.await;
     }));

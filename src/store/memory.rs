@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -166,11 +167,12 @@ fn acked(conn: &Connection, log: i64, origin: i64) -> Result<Seq, StoreError> {
 }
 
 impl Reader {
-    /// How many sales of this till no other till has on its disk, as far as acks tell: what would be lost with this card.
+    /// How many sales of this till no other till has on its disk, as far as acks tell: what would be lost with this card. `told` is what
+    /// some other till has told to hold of an origin since acks were last kept.
     ///
     /// # Errors
     /// The database's.
-    pub fn only_here(&self) -> Result<u64, StoreError> {
+    pub fn only_here(&self, told: Option<(Origin, Seq)>) -> Result<u64, StoreError> {
         self.snapshot(|reader| {
             let conn = reader.conn();
             let mut logs = conn.prepare_cached("SELECT idx, origin, head FROM origin WHERE own > 0")?;
@@ -178,7 +180,8 @@ impl Reader {
             let mut only_here = 0;
             while let Some(row) = logs.next()? {
                 let (log, origin, head): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                let acked = acked(conn, log, origin)?;
+                let told = told.filter(|(of, _)| of.0.cast_signed() == origin).map_or(0, |(_, seq)| seq);
+                let acked = acked(conn, log, origin)?.max(told);
                 only_here += reader.tallies().count(conn, log, acked, head.cast_unsigned())?;
             }
             Ok(only_here)
@@ -227,4 +230,12 @@ impl Reader {
     pub fn memory(&self, key: &str) -> Result<Option<String>, StoreError> {
         note(self.conn(), key)
     }
+}
+
+/// The note under a key in a database, whether or not an agent has it open.
+///
+/// # Errors
+/// The database's.
+pub fn read_note(database: &Path, key: &str) -> Result<Option<String>, StoreError> {
+    Reader::open(database)?.memory(key)
 }

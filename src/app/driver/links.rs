@@ -25,7 +25,10 @@ impl Driver {
                     self.feed(Input::Message { link: LinkId(link.0), message });
                 }
                 Err(error) => {
-                    warn!("P2P: {} sent what is no message: {error}", self.links.get(&LinkId(link.0)).map_or("a till", |l| &l.hello.pos_name));
+                    warn!(
+                        "P2P: {} sent what is no message: {error}",
+                        self.links.get(&LinkId(link.0)).map_or("a till", |l| &l.hello.pos_name)
+                    );
                     self.mesh.close(link, Bye::Violation);
                 }
             },
@@ -38,6 +41,10 @@ impl Driver {
             MeshEvent::ListenFailed { port, error } => {
                 self.listening = None;
                 self.set_alert(Code::PortInUse, "", Some(format!("port {port}: {error}")));
+            }
+            MeshEvent::Ourselves { addr } => {
+                self.candidates.reached(self.till, addr);
+                self.retarget();
             }
             MeshEvent::Refused { addr, why, times } => {
                 warn!(peer = %addr, "P2P: refused {addr} ({times} times): {why}");
@@ -64,7 +71,12 @@ impl Driver {
         let name = up.hello.pos_name.clone();
         if !self.admits(till) {
             info!(peer = %till, "P2P: {name} ({till}) waits to be admitted");
-            let waiting = Waiting { address: up.addr.to_string(), pos_id: up.hello.pos_id.clone(), pos_name: name, public_key: up.public_key };
+            let waiting = Waiting {
+                address: up.addr.to_string(),
+                pos_id: up.hello.pos_id.clone(),
+                pos_name: name,
+                public_key: up.public_key,
+            };
             self.pending.insert(till, waiting);
             self.mesh.close(up.link, Bye::Busy);
             return;

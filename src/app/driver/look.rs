@@ -60,13 +60,17 @@ impl Driver {
         status.led = led.name().to_owned();
         status.held_elsewhere = Some((self.replica.origin(), self.replica.held_elsewhere()));
         status.peers = self.members.keys().map(|till| self.peer(now, *till, views)).collect();
-        status.pending = self.pending.iter().map(|(till, waiting)| PendingTill {
-            till: *till,
-            pos_id: waiting.pos_id.clone(),
-            pos_name: waiting.pos_name.clone(),
-            address: waiting.address.clone(),
-            code: self.pairing_code(*till),
-        }).collect();
+        status.pending = self
+            .pending
+            .iter()
+            .map(|(till, waiting)| PendingTill {
+                till: *till,
+                pos_id: waiting.pos_id.clone(),
+                pos_name: waiting.pos_name.clone(),
+                address: waiting.address.clone(),
+                code: self.pairing_code(*till),
+            })
+            .collect();
         status.alerts = self.alerts.raised(now).iter().map(tell).collect();
         self.status.send_replace(Arc::new(status));
     }

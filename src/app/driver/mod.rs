@@ -21,7 +21,7 @@ use crate::config::{Admission, ConfigManager};
 use crate::discovery::{Candidates, DiscoveryEvent, DiscoveryHandle, Kin, TargetKey};
 use crate::mesh::{LinkHandle, MeshEvent, MeshHandle, Target};
 use crate::model::id::TillId;
-use crate::store::{RememberedPeer, Remember, Request, RosterEntry, Store, StoreEvent};
+use crate::store::{Remember, RememberedPeer, Request, RosterEntry, Store, StoreEvent};
 use crate::sync::{Input, LinkId, Replica};
 use crate::wire::hello::Hello;
 
@@ -238,7 +238,10 @@ impl Driver {
     }
 
     fn next_wake(&self) -> Option<u64> {
-        [self.replica.next_tick(), self.memory.due(), self.alerts.next(self.looked_ms), self.next_publish()].into_iter().flatten().min()
+        [self.replica.next_tick(), self.memory.due(), self.alerts.next(self.looked_ms), self.next_publish()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn on_answer(&mut self, answer: Answer) {
@@ -283,13 +286,13 @@ impl Driver {
 
     /// Gives the dialler all that is known of where tills are.
     fn retarget(&mut self) {
-        let named = self.named_peers.iter().map(|peer| Target::new(peer.clone(), [peer.clone()]));
+        let named = self.named_peers.iter().map(|peer| Target { name: peer.clone(), addresses: vec![peer.clone()] });
         let found = self.candidates.targets().into_iter().map(|target| {
             let name = match target.key {
                 TargetKey::Till(till) => till.to_string(),
                 TargetKey::Address(address) => address.to_string(),
             };
-            Target::new(name, target.addresses.iter().map(ToString::to_string))
+            Target { name, addresses: target.addresses.iter().map(ToString::to_string).collect() }
         });
         self.mesh.set_targets(named.chain(found).collect());
         self.keep_addresses();
