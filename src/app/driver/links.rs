@@ -108,7 +108,6 @@ impl Driver {
             hello: up.hello,
             till,
             address: listens_at.to_string(),
-            dialled_by_us: up.dialled_by_us,
             since_ms: clock::now().wall_ms,
         };
         self.links.insert(link, entry);

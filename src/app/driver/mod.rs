@@ -112,7 +112,6 @@ struct Link {
     hello: Hello,
     till: TillId,
     address: String,
-    dialled_by_us: bool,
     since_ms: u64,
 }
 

@@ -13,8 +13,9 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::{Identity, Limits, LinkUp, MeshConfig, MeshEvent, MeshHandle, MeshStats, StoreKey, Target, spawn};
+use crate::model::clock::ClockQuality;
 use crate::model::id::{BootId, StoreId};
-use crate::wire::hello::{ClockQuality, Hello};
+use crate::wire::hello::Hello;
 
 /// Generous: what is waited for happens in milliseconds, unless the machine is very busy.
 const PATIENCE: Duration = Duration::from_secs(30);
