@@ -70,6 +70,9 @@ impl<'a> Work<'a> {
             Request::Edit { kind, id, change } => self.edit(kind, id, &change),
             Request::Resolve { conflict, value } => self.resolve(&conflict, &value),
             Request::Admit { till, public_key, pos_id, pos_name } => {
+                if TillId::of_public_key(&public_key) != till {
+                    return Err(StoreError::rejected("till", "a till's id follows from its public key"));
+                }
                 let hlc = self.tick();
                 let admit = Admit { till, public_key, pos_id, pos_name, made: self.made(hlc) };
                 self.author_roster(Body::Admit(admit), hlc)

@@ -2,10 +2,12 @@
 
 use proptest::prelude::*;
 
+use super::super::Change;
 use super::*;
 use crate::model::clock::{AHEAD_MS_MAX, Hlc};
 use crate::model::movement::Movement;
 use crate::model::op::{Body, Op, RunningHash, canonical, content_hash};
+use crate::model::register::{EntityKind, Value};
 use crate::model::ticket::{Made, Refund, RefundLine, Ticket};
 
 fn made(n: u8) -> Made {
@@ -26,6 +28,16 @@ fn apply(till: &mut Till, batch: OpBatch) -> Reply {
     till.ask(Request::Apply(batch)).unwrap()
 }
 
+/// A product of that id, code and price.
+fn put(id: u128, sku: &str, price: i64) -> Request {
+    let fields = [
+        ("sku".to_owned(), Value::Text(sku.to_owned())),
+        ("name".to_owned(), Value::Text(format!("Produit {sku}"))),
+        ("price".to_owned(), Value::Int(price)),
+    ];
+    Request::Edit { kind: EntityKind::Product, id: uuid(id), change: Change::Put(fields.into()) }
+}
+
 /// Two tills that trade for a while.
 fn two_tills() -> [Till; 2] {
     let mut tills = [Till::new(1), Till::new(2)];
@@ -34,6 +46,21 @@ fn two_tills() -> [Till; 2] {
             till.sell(100 * i + n, sale(&[(7, 1), (8 + n, 2)]));
             till.ask(goods_in(1_000 * i + n, 7, 3)).unwrap();
             till.ask(moved(2_000 * i + n, 7, MovementKind::Count, 5)).unwrap();
+        }
+        // Some edits know of the other till's, some do not; deletions among them.
+        for (i, till) in (1i64..).zip(&mut tills) {
+            till.ask(put(7, "A", 1_000 * i + n as i64)).unwrap();
+            till.ask(put(20 + 100 * i as u128 + n, "B", 500)).unwrap();
+            if n == 4 {
+                till.ask(Request::Edit { kind: EntityKind::Product, id: uuid(7), change: Change::Delete }).unwrap();
+            }
+            let admit = Request::Admit {
+                till: TillId::of_public_key(&[i as u8; 32]),
+                public_key: [i as u8; 32],
+                pos_id: format!("POS-{i}"),
+                pos_name: format!("Caisse {}", n / 3),
+            };
+            till.ask(admit).unwrap();
         }
         if n == 3 {
             let [a, b] = &mut tills;
@@ -44,6 +71,7 @@ fn two_tills() -> [Till; 2] {
     tills[0].ask(cancel(101)).unwrap();
     tills[0].ask(cancel(201)).unwrap();
     tills[1].ask(cancel(201)).unwrap();
+    tills[1].ask(Request::Retire { till: TillId([9; 16]) }).unwrap();
     tills
 }
 
@@ -90,6 +118,31 @@ proptest! {
         prop_assert_eq!(digest(&mut c), digest(&mut a));
         prop_assert_eq!(c.reader().vector().unwrap(), a.reader().vector().unwrap());
     }
+}
+
+#[test]
+fn what_changes_nothing_is_no_op() {
+    let mut till = Till::new(1);
+    let admit = |name: &str| Request::Admit {
+        till: TillId::of_public_key(&[2; 32]),
+        public_key: [2; 32],
+        pos_id: "POS-2".into(),
+        pos_name: name.into(),
+    };
+    let requests = [put(7, "A", 5), admit("Bar"), admit("Terrasse"), Request::Retire { till: TillId([3; 16]) }];
+    for request in requests {
+        let first = till.execute(vec![request.clone()]);
+        assert_eq!(first.committed.local.map(|batch| batch.ops.len()), Some(1), "{request:?}");
+        assert_eq!(first.committed.roster, !matches!(request, Request::Edit { .. }));
+        let again = till.execute(vec![request.clone()]);
+        assert!(again.replies[0].is_ok() && again.committed.local.is_none(), "{request:?}");
+    }
+    assert_eq!(till.ask(put(7, "A", 6)).map(|_| ()), Ok(()));
+    let of_another_key =
+        Request::Admit { till: TillId([2; 16]), public_key: [2; 32], pos_id: "POS-2".into(), pos_name: "Bar".into() };
+    assert!(matches!(till.ask(of_another_key), Err(StoreError::Rejected(_))));
+    let missing = Request::Edit { kind: EntityKind::Product, id: uuid(8), change: Change::Delete };
+    assert!(matches!(till.ask(missing), Err(StoreError::NotFound(_))));
 }
 
 #[test]

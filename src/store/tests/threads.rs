@@ -70,7 +70,7 @@ async fn hand_in(store: &Store, requests: Vec<Request>) -> impl Future<Output = 
         let store = store.clone();
         async move { store.submit(request).await }
     })));
-    poll_fn(|context| Poll::Ready(assert!(all.as_mut().poll(context).is_pending()))).await;
+    assert!(poll_fn(|context| Poll::Ready(all.as_mut().poll(context).is_pending())).await);
     all
 }
 
@@ -169,7 +169,7 @@ fn closing_finishes_what_waits_and_frees_the_lock() {
         running.gate.set(true);
         let answers = hand_in(&running.store, (1..=10).map(sell).collect()).await;
         let mut closing = pin!(running.store.clone().close());
-        poll_fn(|context| Poll::Ready(assert!(closing.as_mut().poll(context).is_pending()))).await;
+        assert!(poll_fn(|context| Poll::Ready(closing.as_mut().poll(context).is_pending())).await);
         running.gate.set(false);
         closing.await;
         assert!(answers.await.iter().all(Result::is_ok));
