@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, Limited};
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
 use tokio::time::timeout;
@@ -78,10 +79,10 @@ async fn collect(body: Body) -> Result<Bytes, Problem> {
     }
 }
 
-/// Reads a body: one JSON value, nothing after it, of exactly the wanted shape.
+/// Reads a body: one JSON object, nothing after it, of exactly the wanted shape.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|e| {
+    let Object(value) = serde_path_to_error::deserialize(&mut deserializer).map_err(|e| {
         let path = match e.path().to_string() {
             path if path == "." => String::new(),
             path => path,
@@ -162,7 +163,26 @@ async fn path_parameter<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str
     found.ok_or_else(unreadable)
 }
 
-/// An array of at most `MAX` items: a longer one is refused at the first item too many, before it takes up memory.
+/// An object. By itself a derived type would take an array of its fields as well.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
+}
+
+/// An array of at most `MAX` objects: a longer one is refused at the first item too many, before it takes up memory.
 pub(super) struct List<T, const MAX: usize>(pub Vec<T>);
 
 impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for List<T, MAX> {
@@ -171,13 +191,13 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for List<T, MA
         impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Items<T, MAX> {
             type Value = List<T, MAX>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "an array of at most {MAX} items")
+                write!(f, "an array of at most {MAX} objects")
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
                 let mut list = Vec::new();
-                while let Some(item) = items.next_element()? {
+                while let Some(Object(item)) = items.next_element()? {
                     if list.len() == MAX {
-                        return Err(de::Error::custom(format!("at most {MAX} items are allowed")));
+                        return Err(de::Error::custom(format!("at most {MAX} are allowed")));
                     }
                     list.push(item);
                 }
@@ -309,9 +329,23 @@ mod tests {
 
     #[test]
     fn a_long_list_is_refused_at_the_first_item_too_many() {
-        assert!(parse::<List<u8, 3>>(b"[1, 2, 3]").is_ok());
+        #[derive(Deserialize)]
+        struct Lines {
+            lines: List<FreeFields, 3>,
+        }
+        assert_eq!(parse::<Lines>(br#"{"lines": [{}, {}, {}]}"#).unwrap().lines.0.len(), 3);
         // The text after the fourth item is never looked at.
-        assert!(refused::<List<u8, 3>>("[1, 2, 3, 4, nonsense").contains("at most 3 items"));
+        assert!(refused::<Lines>(r#"{"lines": [{}, {}, {}, {}, nonsense"#).contains("at most 3"));
+    }
+
+    #[test]
+    fn an_array_is_no_object() {
+        #[derive(Deserialize)]
+        struct Enabled {
+            #[serde(rename = "enabled")]
+            _enabled: bool,
+        }
+        assert!(refused::<Enabled>("[true]").contains("expected an object"));
     }
 
     #[test]

@@ -87,11 +87,19 @@ fn written<E: Entity>(generator: &mut SchemaGenerator, name: &str) -> [(String, 
 where
     E::Input: JsonSchema,
 {
-    let part = E::Input::json_schema(generator).to_value();
+    let mut part = E::Input::json_schema(generator).to_value();
     let nothing = parse::<E::Input>(b"{}").unwrap_or_else(|p| panic!("{p:?}"));
     let missing = Fields::check::<E>(Uuid::from_u128(1), None, nothing).unwrap_err();
+    let needed: Vec<String> = missing.faults().iter().map(|f| f.path.clone()).collect();
+    for name in &needed {
+        let property = &mut part["properties"][name];
+        *property = match property.get("anyOf") {
+            Some(either) => either[0].clone(),
+            None => json!({ "type": property["type"][0] }),
+        };
+    }
     let mut whole = part.clone();
-    whole["required"] = missing.faults().iter().map(|f| f.path.clone()).collect();
+    whole["required"] = json!(needed);
     [(format!("New{name}"), whole), (format!("{name}Patch"), part)]
 }
 
