@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::model::id::{TillId, Uuid};
 
-use super::limits::{BODY_BYTES_MAX, BODY_TIME_MAX};
+use super::limits::{BODY_BYTES_MAX, BODY_BYTES_READ_MAX, BODY_TIME_MAX};
 use super::problem::{Faults, Kind, Problem};
 
 /// A JSON body. Needs `Content-Type: application/json`.
@@ -67,16 +67,34 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 async fn collect(body: Body) -> Result<Bytes, Problem> {
-    let too_large = || Problem::new(Kind::TooLarge, format!("a body has at most {BODY_BYTES_MAX} bytes"));
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return Err(too_large());
-    }
-    match timeout(BODY_TIME_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(Problem::new(Kind::BadRequest, format!("the body did not come whole: {error}"))),
+    match timeout(BODY_TIME_MAX, limited(body)).await {
+        Ok(collected) => collected,
         Err(_) => Err(Problem::new(Kind::Timeout, format!("a body comes within {} s", BODY_TIME_MAX.as_secs()))),
     }
+}
+
+async fn limited(mut body: Body) -> Result<Bytes, Problem> {
+    let announced = body.size_hint().lower();
+    let mut bytes = Vec::with_capacity(if announced <= BODY_BYTES_MAX as u64 { announced as usize } else { 0 });
+    let mut seen = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| Problem::new(Kind::BadRequest, format!("the body did not come whole: {e}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        seen += data.len();
+        if seen <= BODY_BYTES_MAX {
+            bytes.extend_from_slice(&data);
+        } else {
+            bytes = Vec::new();
+        }
+        // A client that is still writing reads no answer: what is too large is let through to nowhere, up to a point.
+        if seen > BODY_BYTES_READ_MAX {
+            break;
+        }
+    }
+    if seen > BODY_BYTES_MAX {
+        return Err(Problem::new(Kind::TooLarge, format!("a body has at most {BODY_BYTES_MAX} bytes")));
+    }
+    Ok(bytes.into())
 }
 
 /// Reads a body: one JSON object, nothing after it, of exactly the wanted shape.

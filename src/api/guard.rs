@@ -2,6 +2,8 @@
 //! of another site gets nowhere: it cannot name a `Host` that we accept (DNS rebinding), nor hide its `Origin` (cross-site posts).
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
@@ -12,13 +14,15 @@ use subtle::ConstantTimeEq as _;
 
 use super::problem::{Kind, Problem};
 
-/// The two ends of a connection.
-#[derive(Clone, Copy, Debug)]
+/// The connection that a request came by.
+#[derive(Clone, Debug)]
 pub(super) struct Ends {
-    /// Ours, as the client reached it.
+    /// Our end, as the client reached it.
     pub local: SocketAddr,
     /// The client's.
     pub peer: SocketAddr,
+    /// Whether a request has brought the token: such a connection is the last to make room for another.
+    pub trusted: Arc<AtomicBool>,
 }
 
 /// Who may use a route.
@@ -82,9 +86,13 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
 
 /// Refuses requests that need the token and do not bring it.
 pub(super) async fn token(State((access, token)): State<(Access, ApiToken)>, request: Request, next: Next) -> Response {
-    let loopback = request.extensions().get::<Ends>().is_some_and(|ends| is_loopback(ends.peer.ip()));
-    let free = access == Access::Public || access == Access::Loopback && loopback;
-    if free || bearer(request.headers()).is_some_and(|given| token.opens(given)) {
+    let opened = bearer(request.headers()).is_some_and(|given| token.opens(given));
+    let ends = request.extensions().get::<Ends>();
+    let loopback = ends.is_some_and(|ends| is_loopback(ends.peer.ip()));
+    if opened && let Some(ends) = ends {
+        ends.trusted.store(true, Ordering::Relaxed);
+    }
+    if opened || access == Access::Public || access == Access::Loopback && loopback {
         return next.run(request).await;
     }
     Problem::new(

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The longest request body, in bytes.
 pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
 
+/// How much of a longer one is read all the same, so that its client gets to read the refusal.
+pub(super) const BODY_BYTES_READ_MAX: usize = 16 * BODY_BYTES_MAX;
+
 /// How long a client may take to send a request's head, and a kept connection to be idle.
 pub(super) const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 

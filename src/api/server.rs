@@ -1,6 +1,7 @@
 //! Connections: how many, how slow. A stuck client never slows a sale.
 //!
-//! At most [`CONNECTIONS_MAX`] are open. A new one beyond that takes the place of the one that has been idle the longest. Streams and
+//! At most [`CONNECTIONS_MAX`] are open. A new one beyond that takes the place of the one that has been idle the longest, those that never
+//! brought the token first. Streams and
 //! reads have shares of their own (see `routes`), smaller together than the whole, so that a write always finds a place. A client that
 //! is slow to send or to read loses its connection.
 
@@ -9,6 +10,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -75,8 +77,9 @@ fn admit(stream: TcpStream, router: &Router, table: &Arc<Table>, stop: &Stop, ta
         }
         return;
     }
-    let entry = table.enter();
-    let serving = connection(stream, Ends { local, peer }, router.clone(), entry.clone(), stop.clone());
+    let ends = Ends { local, peer, trusted: Arc::default() };
+    let entry = table.enter(Arc::clone(&ends.trusted));
+    let serving = connection(stream, ends, router.clone(), entry.clone(), stop.clone());
     let id = entry.0.id;
     let handle = tasks.spawn(serving);
     table.started(id, handle);
@@ -89,7 +92,7 @@ async fn connection(stream: TcpStream, ends: Ends, router: Router, entry: Entry,
     let router = TowerToHyperService::new(router);
     let service = service_fn(|mut request: hyper::Request<Incoming>| {
         let busy = entry.busy();
-        request.extensions_mut().insert(ends);
+        request.extensions_mut().insert(ends.clone());
         let answer = router.call(request);
         async {
             let response = answer.await?;
@@ -124,6 +127,7 @@ struct Open {
 struct Connection {
     task: Option<AbortHandle>,
     idle_since: Option<Instant>,
+    trusted: Arc<AtomicBool>,
 }
 
 impl Table {
@@ -138,19 +142,20 @@ impl Table {
         if open.connections.len() < CONNECTIONS_MAX {
             return true;
         }
-        let idlest = open.connections.iter().filter_map(|(id, c)| Some((c.idle_since?, *id))).min();
-        let Some(ended) = idlest.and_then(|(_, id)| open.connections.remove(&id)) else { return false };
+        let idle =
+            open.connections.iter().filter_map(|(id, c)| Some((c.trusted.load(Ordering::Relaxed), c.idle_since?, *id)));
+        let Some(ended) = idle.min().and_then(|(_, _, id)| open.connections.remove(&id)) else { return false };
         if let Some(task) = ended.task {
             task.abort();
         }
         true
     }
 
-    fn enter(self: &Arc<Self>) -> Entry {
+    fn enter(self: &Arc<Self>, trusted: Arc<AtomicBool>) -> Entry {
         let mut open = self.lock();
         let id = open.next_id;
         open.next_id += 1;
-        open.connections.insert(id, Connection { task: None, idle_since: Some(Instant::now()) });
+        open.connections.insert(id, Connection { task: None, idle_since: Some(Instant::now()), trusted });
         Entry(Arc::new(EntryGuard { id, table: Arc::clone(self) }))
     }
 
