@@ -311,6 +311,19 @@ fn the_status_is_the_agents_and_the_stores() {
 }
 
 #[test]
+fn a_till_whose_database_is_gone_says_so() {
+    let till = Till::start();
+    till.block_on(till.store.clone().close());
+    let refused = till.call("POST", "/v1/tickets", &sale(&id(), None));
+    refused.problem(503);
+    assert!(!refused.header("retry-after").is_empty());
+    till.get("/healthz").problem(503);
+    let status = till.get("/v1/status").json(200);
+    assert_eq!((&status["store"]["healthy"], &status["counts"]), (&json!(false), &Value::Null));
+    assert!(status["store"]["fault"].is_string() && status["posId"] == json!("POS-1"), "{status}");
+}
+
+#[test]
 fn the_agent_is_told_what_to_do() {
     let till = Till::start();
     assert_eq!(till.call("POST", "/v1/p2p/reconnect", &json!({})).json(202), json!({ "peers": 2 }));

@@ -36,6 +36,17 @@ pub(super) enum Access {
     Token,
 }
 
+impl Access {
+    /// Whether a client gets in: one on this machine or not, with the token or not.
+    fn admits(self, loopback: bool, with_token: bool) -> bool {
+        match self {
+            Self::Public => true,
+            Self::Loopback => loopback || with_token,
+            Self::Token => with_token,
+        }
+    }
+}
+
 /// The secret of `<data dir>/api-token`.
 #[derive(Clone)]
 pub struct ApiToken(String);
@@ -92,7 +103,7 @@ pub(super) async fn token(State((access, token)): State<(Access, ApiToken)>, req
     if opened && let Some(ends) = ends {
         ends.trusted.store(true, Ordering::Relaxed);
     }
-    if opened || access == Access::Public || access == Access::Loopback && loopback {
+    if access.admits(loopback, opened) {
         return next.run(request).await;
     }
     Problem::new(
@@ -190,6 +201,19 @@ mod tests {
         assert!(check_site(&Uri::from_static("http://evil.example/"), &headers, local).is_err());
         headers.append(header::HOST, HeaderValue::from_static("localhost"));
         assert!(check_site(&Uri::from_static("/"), &headers, local).is_err(), "two Hosts");
+    }
+
+    #[test]
+    fn off_loopback_all_but_the_page_needs_the_token() {
+        assert!(Access::Loopback.admits(true, false) && !Access::Token.admits(true, false));
+        assert!(!Access::Loopback.admits(false, false) && !Access::Token.admits(false, false));
+        assert!(Access::Loopback.admits(false, true) && Access::Token.admits(false, true));
+        assert!(Access::Public.admits(false, false));
+        for (address, loopback) in
+            [("127.0.0.2", true), ("::1", true), ("::ffff:127.0.0.1", true), ("192.168.1.9", false)]
+        {
+            assert_eq!(is_loopback(address.parse().unwrap()), loopback, "{address}");
+        }
     }
 
     #[test]

@@ -212,3 +212,30 @@ impl IntoResponse for Problem {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_store_says_is_told_with_what_to_do() {
+        for (error, status, word) in [
+            (StoreError::rejected("lines[2].quantity", "more than zero"), 422, "lines[2].quantity"),
+            (StoreError::NotFound("ticket"), 404, "ticket"),
+            (StoreError::Conflict("ticket"), 409, "new id"),
+            (StoreError::DiskFull, 503, "free some space"),
+            (StoreError::ReadOnly, 503, "mount"),
+            (StoreError::Io("x".to_owned()), 503, "card"),
+            (StoreError::Locked, 503, "another agent"),
+            (StoreError::Damaged("x".to_owned()), 503, "restore"),
+            (StoreError::Overloaded, 503, "again"),
+        ] {
+            let problem = Problem::from(error.clone());
+            assert!(problem.detail.contains(word), "{}", problem.detail);
+            let response = problem.into_response();
+            assert_eq!(response.status(), status, "{error}");
+            let later = status == 503 && !matches!(error, StoreError::Damaged(_));
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), later, "{error}");
+        }
+    }
+}
