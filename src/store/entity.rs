@@ -362,17 +362,25 @@ fn list(conn: &Connection, query: &EntityQuery) -> Result<Page<EntityView>, Stor
     let scans = q.is_some() || query.include_deleted;
     let until = if scans { after.saturating_add(SCAN_MAX) } else { i64::MAX };
     let mut items = Vec::new();
-    let mut rows = conn.prepare_cached(&list_sql(query, q.is_some()))?;
-    let mut rows = rows.query((
-        number(query.kind),
-        after,
-        until,
-        limit as i64 + 1,
-        &query.sku,
-        &query.barcode,
-        query.category.as_ref().map(|id| id.as_bytes().as_slice()),
-        q,
-    ))?;
+    let mut statement = conn.prepare_cached(&list_sql(query, q.is_some()))?;
+    statement.raw_bind_parameter(1, number(query.kind))?;
+    statement.raw_bind_parameter(2, after)?;
+    statement.raw_bind_parameter(3, until)?;
+    statement.raw_bind_parameter(4, limit as i64 + 1)?;
+    // A filter that is not given is not in the text, and SQLite refuses a value for a parameter beyond the last in it.
+    if let Some(sku) = &query.sku {
+        statement.raw_bind_parameter(5, sku)?;
+    }
+    if let Some(barcode) = &query.barcode {
+        statement.raw_bind_parameter(6, barcode)?;
+    }
+    if let Some(category) = &query.category {
+        statement.raw_bind_parameter(7, category.as_bytes().as_slice())?;
+    }
+    if let Some(q) = q {
+        statement.raw_bind_parameter(8, q)?;
+    }
+    let mut rows = statement.raw_query();
     while let Some(row) = rows.next()? {
         items.push(viewed(conn, row)?);
     }
