@@ -97,7 +97,7 @@ fn what_one_till_wrote_another_has_after_pulling() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn the_order_of_arrival_does_not_matter(steps in prop::collection::vec((0usize..2, 1usize..5), 60)) {
         let mut tills = two_tills();
