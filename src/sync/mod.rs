@@ -121,8 +121,8 @@ pub enum Input {
     NotApplied {
         /// Whose.
         origin: Origin,
-        /// The head as it is.
-        head: Head,
+        /// The head as the store has it; `None` where it could not tell: the last one told stands.
+        head: Option<Head>,
     },
     /// Ops that [`Output::Read`] asked for; `None` where they are not there.
     Read {

@@ -158,10 +158,10 @@ impl Replica {
         }
     }
 
-    pub(super) fn on_not_applied(&mut self, now: MonoMs, origin: Origin, head: Head) {
+    pub(super) fn on_not_applied(&mut self, now: MonoMs, origin: Origin, head: Option<Head>) {
         let log = self.logs.entry(origin).or_default();
-        log.durable = head;
-        log.pending = head;
+        log.durable = head.unwrap_or(log.durable);
+        log.pending = log.durable;
         log.retry_at = now + APPLY_RETRY_MS;
         log.gap_since = Some(now);
         log.wake_at = Some(log.retry_at);

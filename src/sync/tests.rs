@@ -108,7 +108,7 @@ impl Shop {
         let len = log.len();
         let head = self.tills[till].head_after(batch.origin, len);
         if broken || head != batch.before {
-            self.input(till, Input::NotApplied { origin: batch.origin, head });
+            self.input(till, Input::NotApplied { origin: batch.origin, head: (!broken).then_some(head) });
             return;
         }
         let head = batch.after();

@@ -206,13 +206,12 @@ impl Driver {
     fn apply(&self, batch: OpBatch) {
         let origin = batch.origin;
         let (store, answers) = (self.store.clone(), self.answers.clone());
-        let before = self.replica.head(origin);
         tokio::spawn(async move {
             let head = match store.submit(Request::Apply(batch)).await {
-                Ok(Reply::NotContinuing { head, .. }) => head,
+                Ok(Reply::NotContinuing { head, .. }) => Some(head),
                 // The commit's event tells the replica.
                 Ok(_) | Err(StoreError::Closed) => return,
-                Err(_) => before,
+                Err(_) => None,
             };
             let _ = answers.send(Answer::Input(Input::NotApplied { origin, head }));
         });
