@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use crate::model::amount::Quantity;
 use crate::model::clock::Hlc;
@@ -99,7 +100,7 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    fn of(kind: EntityKind, registers: &Registers) -> Self {
+    pub(super) fn of(kind: EntityKind, registers: &Registers) -> Self {
         match kind {
             EntityKind::Product => products::columns(registers),
             EntityKind::Category => categories::columns(registers),
@@ -361,26 +362,14 @@ fn list(conn: &Connection, query: &EntityQuery) -> Result<Page<EntityView>, Stor
     // Rows are never deleted, so a window of places is a bound on the rows looked at.
     let scans = q.is_some() || query.include_deleted;
     let until = if scans { after.saturating_add(SCAN_MAX) } else { i64::MAX };
+    let conditions = conditions(query, q);
+    let values = conditions.iter().map(|(_, value)| value);
+    let place = [number(query.kind), after, until].map(Sql::Integer);
+    let most = Sql::Integer(limit as i64 + 1);
+    let values = place.iter().chain(values).chain([&most]);
     let mut items = Vec::new();
-    let mut statement = conn.prepare_cached(&list_sql(query, q.is_some()))?;
-    statement.raw_bind_parameter(1, number(query.kind))?;
-    statement.raw_bind_parameter(2, after)?;
-    statement.raw_bind_parameter(3, until)?;
-    statement.raw_bind_parameter(4, limit as i64 + 1)?;
-    // A filter that is not given is not in the text, and SQLite refuses a value for a parameter beyond the last in it.
-    if let Some(sku) = &query.sku {
-        statement.raw_bind_parameter(5, sku)?;
-    }
-    if let Some(barcode) = &query.barcode {
-        statement.raw_bind_parameter(6, barcode)?;
-    }
-    if let Some(category) = &query.category {
-        statement.raw_bind_parameter(7, category.as_bytes().as_slice())?;
-    }
-    if let Some(q) = q {
-        statement.raw_bind_parameter(8, q)?;
-    }
-    let mut rows = statement.raw_query();
+    let mut rows = conn.prepare_cached(&list_sql(query, &conditions))?;
+    let mut rows = rows.query(params_from_iter(values))?;
     while let Some(row) = rows.next()? {
         items.push(viewed(conn, row)?);
     }
@@ -394,27 +383,38 @@ fn list(conn: &Connection, query: &EntityQuery) -> Result<Page<EntityView>, Stor
     Ok(Page { items, next })
 }
 
-/// Every text of this query that there is uses an index in the order of `idx`; a plus keeps a column from being taken for one.
-fn list_sql(query: &EntityQuery, searched: bool) -> String {
+/// What must hold besides kind and place, and the values.
+fn conditions(query: &EntityQuery, q: Option<String>) -> Vec<(&'static str, Sql)> {
+    let category = query.category.map(|id| Sql::Blob(id.as_bytes().to_vec()));
+    [
+        (" AND sku = ?", query.sku.clone().map(Sql::Text)),
+        (" AND barcode = ?", query.barcode.clone().map(Sql::Text)),
+        (" AND category = ?", category),
+        (" AND instr(search, ?) > 0", q.map(Sql::Text)),
+    ]
+    .into_iter()
+    .filter_map(|(condition, value)| Some((condition, value?)))
+    .collect()
+}
+
+/// Whatever is asked for, an index is used in the order of `idx`; a plus keeps a column from being taken for one.
+fn list_sql(query: &EntityQuery, conditions: &[(&'static str, Sql)]) -> String {
     let coded = query.sku.is_some() || query.barcode.is_some() || query.category.is_some();
     let of_kind = match (query.include_deleted, coded) {
-        (true, _) => "+kind = ?1",
-        (false, true) => "+kind = ?1 AND +alive = 1",
-        (false, false) => "kind = ?1 AND alive = 1",
+        (true, _) => "+kind = ?",
+        (false, true) => "+kind = ? AND +alive = 1",
+        (false, false) => "kind = ? AND alive = 1",
     };
-    let parts = [
-        (query.sku.is_some(), "sku = ?5"),
-        (query.barcode.is_some(), "barcode = ?6"),
-        (query.category.is_some(), "category = ?7"),
-        (searched, "instr(search, ?8) > 0"),
-    ];
-    let mut sql = format!("{VIEW} WHERE {of_kind} AND idx > ?2 AND idx <= ?3");
-    for (_, part) in parts.iter().filter(|(given, _)| *given) {
-        sql.push_str(" AND ");
-        sql.push_str(part);
-    }
-    sql.push_str(" ORDER BY idx LIMIT ?4");
-    sql
+    let conditions: String = conditions.iter().map(|(condition, _)| *condition).collect();
+    format!("{VIEW} WHERE {of_kind} AND idx > ? AND idx <= ?{conditions} ORDER BY idx LIMIT ?")
+}
+
+/// How SQLite goes about a list.
+#[cfg(test)]
+pub(super) fn plan(conn: &Connection, query: &EntityQuery) -> Vec<String> {
+    let sql = format!("EXPLAIN QUERY PLAN {}", list_sql(query, &conditions(query, query.q.clone())));
+    let mut statement = conn.prepare(&sql).expect("the statement is sound");
+    statement.raw_query().mapped(|row| row.get(3)).map(|line| line.expect("a plan is text")).collect()
 }
 
 impl Reader {

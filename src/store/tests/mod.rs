@@ -2,7 +2,10 @@
 
 mod apply;
 mod backups;
+mod catalogue;
+mod conflicts;
 mod faults;
+mod members;
 mod selling;
 mod threads;
 
