@@ -11,6 +11,7 @@ use crate::model::id::Uuid;
 use crate::model::movement::Movement;
 use crate::model::ticket::Refund;
 
+use super::db::last_change;
 use super::entity::{self, EntityView};
 use super::error::StoreError;
 use super::reader::Reader;
@@ -19,7 +20,7 @@ use super::view::{Cursor, LIMIT_MAX, Page};
 use super::{refunds, stock};
 
 /// The most rows looked at at once; superseded ones are looked at and left out.
-const SCAN_MAX: usize = 10_000;
+const SCAN_MAX: i64 = 10_000;
 
 /// What kind of thing changed. The numbers are in the database.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -96,61 +97,54 @@ impl Reader {
 }
 
 fn page(conn: &Connection, after: Cursor, limit: usize) -> Result<Page<ChangeItem>, StoreError> {
-    let mut rows = conn.prepare_cached("SELECT n, kind, ref FROM change WHERE n > ?1 ORDER BY n LIMIT ?2")?;
+    // Rows are never deleted, so a window of places is a bound on the rows looked at.
     let after = i64::try_from(after.0).unwrap_or(i64::MAX);
-    let mut rows = rows.query((after, SCAN_MAX as i64))?;
-    let mut page = Page { items: Vec::new(), next: None };
-    let mut looked_at = 0;
+    let until = after.saturating_add(SCAN_MAX);
+    let mut rows = conn.prepare_cached(
+        "SELECT n, kind, ref FROM change WHERE n > ?1 AND n <= ?2
+         AND (kind <= ?3 OR n = (SELECT change FROM entity WHERE idx = ref)) ORDER BY n LIMIT ?4",
+    )?;
+    let mut rows = rows.query((after, until, ChangeKind::Movement as i64, limit as i64))?;
+    let (mut items, mut taken, mut last) = (Vec::new(), 0, 0);
     while let Some(row) = rows.next()? {
-        let cursor = Cursor(row.get::<_, i64>(0)?.cast_unsigned());
-        page.items.extend(item(conn, cursor, ChangeKind::of_number(row.get(1)?)?, row.get(2)?)?);
-        looked_at += 1;
-        if page.items.len() == limit || looked_at == SCAN_MAX {
-            page.next = Some(cursor);
-            break;
-        }
+        let (n, kind) = (row.get(0)?, ChangeKind::of_number(row.get(1)?)?);
+        let value = value(conn, kind, row.get(2)?)?;
+        items.extend(value.map(|value| ChangeItem::of(n, kind, value)));
+        (taken, last) = (taken + 1, n);
     }
-    Ok(page)
+    let looked_at = if taken == limit { last } else { until }.cast_unsigned();
+    Ok(Page { items, next: (looked_at < last_change(conn)?).then_some(Cursor(looked_at)) })
 }
 
-/// What a row tells; `None` where a newer row of the same entity does.
-fn item(conn: &Connection, cursor: Cursor, kind: ChangeKind, reference: i64) -> Result<Option<ChangeItem>, StoreError> {
-    let distinct = |products: BTreeSet<Uuid>| products.into_iter().collect();
+fn value(conn: &Connection, kind: ChangeKind, reference: i64) -> Result<Option<ChangeValue>, StoreError> {
     Ok(match kind {
-        ChangeKind::Ticket => tickets::view_at(conn, reference)?.map(|view| ChangeItem {
-            cursor,
-            kind,
-            id: view.ticket.id,
-            pos_id: view.ticket.made.pos_id.clone(),
-            products: distinct(view.ticket.movements().map(|(product, _)| product).collect()),
-            value: ChangeValue::Ticket(Box::new(view)),
-        }),
-        ChangeKind::Refund => refunds::at(conn, reference)?.map(|refund| ChangeItem {
-            cursor,
-            kind,
-            id: refund.id,
-            pos_id: refund.made.pos_id.clone(),
-            products: distinct(refund.movements().map(|(product, _)| product).collect()),
-            value: ChangeValue::Refund(Box::new(refund)),
-        }),
-        ChangeKind::Movement => stock::movement_at(conn, reference)?.map(|movement| ChangeItem {
-            cursor,
-            kind,
-            id: movement.id,
-            pos_id: movement.made.pos_id.clone(),
-            products: vec![movement.product],
-            value: ChangeValue::Movement(Box::new(movement)),
-        }),
+        ChangeKind::Ticket => tickets::view_at(conn, reference)?.map(Box::new).map(ChangeValue::Ticket),
+        ChangeKind::Refund => refunds::at(conn, reference)?.map(Box::new).map(ChangeValue::Refund),
+        ChangeKind::Movement => stock::movement_at(conn, reference)?.map(Box::new).map(ChangeValue::Movement),
         ChangeKind::Product | ChangeKind::Category | ChangeKind::Customer => {
-            let newest = entity::view_at(conn, reference)?.filter(|(_, newest)| *newest == cursor.0);
-            newest.map(|(view, _)| ChangeItem {
-                cursor,
-                kind,
-                id: view.id,
-                pos_id: view.registers.latest().map(|head| head.by.clone()).unwrap_or_default(),
-                products: Vec::new(),
-                value: ChangeValue::Entity(Box::new(view)),
-            })
+            entity::view_at(conn, reference)?.map(Box::new).map(ChangeValue::Entity)
         }
     })
+}
+
+impl ChangeItem {
+    fn of(n: i64, kind: ChangeKind, value: ChangeValue) -> Self {
+        let (id, pos_id, products): (_, _, BTreeSet<Uuid>) = match &value {
+            ChangeValue::Ticket(view) => {
+                let products = view.ticket.movements().map(|(product, _)| product).collect();
+                (view.ticket.id, view.ticket.made.pos_id.clone(), products)
+            }
+            ChangeValue::Refund(refund) => {
+                let products = refund.movements().map(|(product, _)| product).collect();
+                (refund.id, refund.made.pos_id.clone(), products)
+            }
+            ChangeValue::Movement(movement) => (movement.id, movement.made.pos_id.clone(), [movement.product].into()),
+            ChangeValue::Entity(view) => {
+                let by = view.registers.latest().map(|head| head.by.clone()).unwrap_or_default();
+                (view.id, by, BTreeSet::new())
+            }
+        };
+        let cursor = Cursor(n.cast_unsigned());
+        Self { cursor, kind, id, pos_id, value, products: products.into_iter().collect() }
+    }
 }

@@ -258,7 +258,7 @@ fn ids(conn: &Connection, limit: usize) -> Result<Vec<ConflictId>, StoreError> {
         if ids.len() >= limit {
             break;
         }
-        if let Some((view, _)) = entity::view_at(conn, row.get(0)?)? {
+        if let Some(view) = entity::view_at(conn, row.get(0)?)? {
             let fields = fields_of(view.kind, &view.registers);
             ids.extend(fields.map(|(field, _)| ConflictId::Field(view.kind, view.id, field.to_owned())));
         }
@@ -390,7 +390,7 @@ fn products(conn: &Connection, code: Code, text: &str) -> Result<Vec<Side>, Stor
     let rows: Vec<i64> = rows.query_map((text, SIDES_MAX as i64), |row| row.get(0))?.collect::<Result<_, _>>()?;
     let mut sides = Vec::new();
     for idx in rows {
-        if let Some((view, _)) = entity::view_at(conn, idx)?
+        if let Some(view) = entity::view_at(conn, idx)?
             && let Some(latest) = view.registers.latest()
         {
             sides.push(Side { says: Says::Product(view.id), ..Side::of_head(latest) });

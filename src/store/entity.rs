@@ -222,20 +222,15 @@ pub(super) fn apply_edit(conn: &Connection, edit: &Edit) -> Result<(), StoreErro
         Some(change) => changes::record(conn, change, idx)?,
         None => 0,
     };
-    conn.prepare_cached(
-        "UPDATE entity SET alive = ?2, sku = ?3, barcode = ?4, category = ?5, search = ?6, change = ?7, registers = ?8
-         WHERE idx = ?1",
-    )?
-    .execute((
+    conn.prepare_cached("UPDATE entity SET change = ?2, registers = ?3 WHERE idx = ?1")?.execute((
         idx,
-        new.alive,
-        &new.sku,
-        &new.barcode,
-        new.category.as_ref().map(|id| id.as_bytes().as_slice()),
-        &new.search,
         change.cast_signed(),
         canonical(&after),
     ))?;
+    // Apart from the rest: most edits change a price, and naming these columns would write all their indexes again.
+    if old != new {
+        update_columns(conn, idx, &new)?;
+    }
     let contested = conflicts::fields_of(kind, &after).count();
     if contested != conflicts::fields_of(kind, &before).count() {
         contest(conn, idx, contested)?;
@@ -252,6 +247,21 @@ fn insert(conn: &Connection, kind: EntityKind, id: Uuid) -> Result<i64, StoreErr
     )?
     .execute((number(kind), id.as_bytes()))?;
     Ok(conn.last_insert_rowid())
+}
+
+fn update_columns(conn: &Connection, idx: i64, columns: &Columns) -> Result<(), StoreError> {
+    conn.prepare_cached(
+        "UPDATE entity SET alive = ?2, sku = ?3, barcode = ?4, category = ?5, search = ?6 WHERE idx = ?1",
+    )?
+    .execute((
+        idx,
+        columns.alive,
+        &columns.sku,
+        &columns.barcode,
+        columns.category.as_ref().map(|id| id.as_bytes().as_slice()),
+        &columns.search,
+    ))?;
+    Ok(())
 }
 
 fn change_kind(kind: EntityKind) -> Option<ChangeKind> {
@@ -325,7 +335,7 @@ fn decoded(row: &Row<'_>, column: usize) -> rusqlite::Result<Registers> {
 }
 
 /// The columns that [`viewed`] reads.
-const VIEW: &str = "SELECT idx, kind, id, registers, change FROM entity";
+const VIEW: &str = "SELECT idx, kind, id, registers FROM entity";
 
 /// An entity, deleted or not.
 pub(super) fn view(conn: &Connection, kind: EntityKind, id: Uuid) -> Result<Option<EntityView>, StoreError> {
@@ -335,13 +345,12 @@ pub(super) fn view(conn: &Connection, kind: EntityKind, id: Uuid) -> Result<Opti
     rows.next()?.map(|row| viewed(conn, row)).transpose()
 }
 
-/// The entity in a row, and the newest place of it in the list of changes.
-pub(super) fn view_at(conn: &Connection, idx: i64) -> Result<Option<(EntityView, u64)>, StoreError> {
+/// The entity in a row.
+pub(super) fn view_at(conn: &Connection, idx: i64) -> Result<Option<EntityView>, StoreError> {
     let sql = format!("{VIEW} WHERE idx = ?1");
     let mut rows = conn.prepare_cached(&sql)?;
     let mut rows = rows.query([idx])?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    Ok(Some((viewed(conn, row)?, row.get::<_, i64>(4)?.cast_unsigned())))
+    rows.next()?.map(|row| viewed(conn, row)).transpose()
 }
 
 fn viewed(conn: &Connection, row: &Row<'_>) -> Result<EntityView, StoreError> {
@@ -357,7 +366,7 @@ fn viewed(conn: &Connection, row: &Row<'_>) -> Result<EntityView, StoreError> {
 
 fn list(conn: &Connection, query: &EntityQuery) -> Result<Page<EntityView>, StoreError> {
     let limit = query.limit.clamp(1, LIMIT_MAX);
-    let after = query.after.unwrap_or_default().0.cast_signed();
+    let after = i64::try_from(query.after.unwrap_or_default().0).unwrap_or(i64::MAX);
     let q = query.q.as_deref().map(folded).filter(|q| !q.is_empty());
     // Rows are never deleted, so a window of places is a bound on the rows looked at.
     let scans = q.is_some() || query.include_deleted;
@@ -423,7 +432,7 @@ impl Reader {
     /// # Errors
     /// The database's.
     pub fn entity(&self, kind: EntityKind, id: Uuid) -> Result<Option<EntityView>, StoreError> {
-        view(self.conn(), kind, id)
+        self.snapshot(|reader| view(reader.conn(), kind, id))
     }
 
     /// A part of a list. Who goes on from [`Page::next`] to the end has each entity exactly once that was there all the time, whatever is
@@ -432,6 +441,6 @@ impl Reader {
     /// # Errors
     /// The database's.
     pub fn entities(&self, query: &EntityQuery) -> Result<Page<EntityView>, StoreError> {
-        list(self.conn(), query)
+        self.snapshot(|reader| list(reader.conn(), query))
     }
 }

@@ -361,3 +361,39 @@ fn lists_use_an_index_in_their_order() {
         assert!(plan.len() == 1 && plan[0].ends_with(index), "{query:?}: {plan:?}");
     }
 }
+
+#[test]
+fn a_call_looks_at_a_bounded_number_of_rows_and_says_where_to_go_on() {
+    let mut till = Till::new(1);
+    let rows = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 25000)";
+    let entities = format!(
+        "{rows} INSERT INTO entity (kind, id, alive, search, change, registers)
+         SELECT 1, randomblob(16), 1, 'thé', 0, x'00' FROM n"
+    );
+    let changes = format!("{rows} INSERT INTO change (kind, ref) SELECT 4, 1 FROM n");
+    till.conn().execute_batch(&format!("{entities}; {changes}")).unwrap();
+    till.ask(edit(1, Change::Put(product("A", "Café")))).unwrap();
+
+    let (reader, mut calls) = (till.reader(), 0);
+    let mut query = EntityQuery { q: Some("café".into()), ..EntityQuery::all(EntityKind::Product, 5) };
+    let found = loop {
+        calls += 1;
+        let page = reader.entities(&query).unwrap();
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => break page.items,
+        }
+    };
+    assert_eq!((calls, found.len(), found[0].id), (2, 1, uuid(1)));
+
+    let (mut after, mut calls) = (Cursor(0), 0);
+    let told = loop {
+        calls += 1;
+        let page = reader.changes(after, 5).unwrap();
+        match page.next {
+            Some(next) => after = next,
+            None => break page.items,
+        }
+    };
+    assert_eq!((calls, told.len(), told[0].id), (3, 1, uuid(1)));
+}
