@@ -17,7 +17,7 @@ const PREFIX: &str = "tillshop";
 const NAMESPACES: &str = "/run/netns";
 
 /// A till of the shop, by its letter.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Name(pub(crate) char);
 
 pub(crate) const A: Name = Name('A');

@@ -126,6 +126,7 @@ fn away() -> Vec<Step> {
         Edit(A, "Café", json!({ "name": "Café express" })),
         Start(&[B]),
         Agree(&[A, B], 10),
+        Check("each sale is known to be on both", none_is_alone),
         Note("on, but cut off"),
         Unplug(B),
         Sell(A, "Café", 2, 50),
@@ -141,22 +142,24 @@ fn away() -> Vec<Step> {
         Plug(B),
         Agree(&[A, B], 15),
         InStock(&[A, B], "Café", 550, 2),
-        Check("and that none is any more", |shop| {
-            eventually(Duration::from_secs(20), "no sale is on one till alone", || {
-                for till in [A, B] {
-                    let alone = shop.status(till)?["onlyHere"].clone();
-                    ensure!(alone == 0, "{till} says {alone}");
-                }
-                Ok(())
-            })
-            .map(drop)
-        }),
+        Check("and that none is any more", none_is_alone),
         Note("killed and back, while the other sells"),
         Kill(A),
         Sell(B, "Café", 1, 20),
         Start(&[A]),
         Agree(&[A, B], 10),
     ]
+}
+
+fn none_is_alone(shop: &mut Shop) -> Result<()> {
+    eventually(Duration::from_secs(20), "no sale is on one till alone", || {
+        for till in [A, B] {
+            let alone = shop.status(till)?["onlyHere"].clone();
+            ensure!(alone == 0, "{till} says {alone}");
+        }
+        Ok(())
+    })
+    .map(drop)
 }
 
 fn one_name_twice() -> Vec<Step> {
@@ -376,6 +379,14 @@ fn sync_on_demand() -> Vec<Step> {
         Check("A is asked to sync", |shop| shop.call(A, "POST", "/v1/p2p/sync", Some(&json!({})))?.ok().map(drop)),
         Check("B is asked to sync", |shop| shop.call(B, "POST", "/v1/p2p/sync", Some(&json!({})))?.ok().map(drop)),
         Agree(&[A, B], 10),
+        Check("both say that it is done", |shop| {
+            let done = || {
+                let silent = [A, B].into_iter().find(|till| !shop.log(*till).contains("synchronised on demand"));
+                ensure!(silent.is_none(), "{silent:?} does not");
+                Ok(())
+            };
+            eventually(Duration::from_secs(30), "the sync on demand is over", done).map(drop)
+        }),
         Note("and then it is quiet again"),
         Sell(A, "Café", 1, 3),
         Check("for 3 s nothing crosses", |shop| {
