@@ -1,4 +1,5 @@
 //! The local API, as a till application uses it: a real server on a free port, with a real database.
+#![allow(clippy::unwrap_used, reason = "the helpers of these tests are tests too: what they unwrap fails them")]
 
 #[path = "api/changes.rs"]
 mod changes;
