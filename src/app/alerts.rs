@@ -3,6 +3,8 @@
 //! A cause is reported whenever it is looked at ([`Alerts::set`]); the alert is raised once the cause has lasted as long as its code asks,
 //! and cleared when the cause is gone.
 
+mod texts;
+
 use std::collections::BTreeMap;
 
 /// What an alert is about.
@@ -109,85 +111,10 @@ impl Code {
         }
     }
 
-    pub(super) fn texts(self) -> Texts {
-        let (en, fr, ar) = match self {
-            Self::Disconnected => (
-                "No other till is linked. Selling goes on. Check the network cable or Wi-Fi, and that the other tills are on.",
-                "Aucune autre caisse n'est connectée. La vente continue. Vérifiez le câble réseau ou le Wi-Fi, et que les autres caisses sont allumées.",
-                "لا توجد أي صندوق آخر متصل. البيع مستمر. تحقق من كابل الشبكة أو الواي فاي ومن أن الصناديق الأخرى مشغلة.",
-            ),
-            Self::PeerUnreachable => (
-                "A till of the store cannot be reached. Check that it is on and on the same network.",
-                "Une caisse du magasin est injoignable. Vérifiez qu'elle est allumée et sur le même réseau.",
-                "تعذر الوصول إلى أحد صناديق المتجر. تحقق من أنه مشغل وعلى نفس الشبكة.",
-            ),
-            Self::PortInUse => (
-                "Another program uses this till's port, so other tills cannot reach it. Stop that program or change p2p.port.",
-                "Un autre programme occupe le port de cette caisse : les autres ne peuvent pas la joindre. Arrêtez-le ou changez p2p.port.",
-                "برنامج آخر يستخدم منفذ هذا الصندوق فلا تستطيع الصناديق الأخرى الوصول إليه. أوقف ذلك البرنامج أو غيّر p2p.port.",
-            ),
-            Self::MulticastBlocked => (
-                "Tills cannot be found by themselves. Allow mDNS (UDP 5353) in the network, or list the tills under peers in the config.",
-                "Les caisses ne se trouvent pas d'elles-mêmes. Autorisez mDNS (UDP 5353) ou inscrivez-les sous peers dans la configuration.",
-                "لا يمكن العثور على الصناديق تلقائيا. اسمح بـ mDNS (UDP 5353) أو اذكر الصناديق تحت peers في الإعدادات.",
-            ),
-            Self::ClockUntrusted => (
-                "This till's clock is not known to be right. Connect it to the internet or a time server; sales keep their order meanwhile.",
-                "L'heure de cette caisse n'est pas sûre. Connectez-la à Internet ou à un serveur de temps ; l'ordre des ventes est gardé.",
-                "ساعة هذا الصندوق غير مؤكدة. صله بالإنترنت أو بخادم وقت؛ يبقى ترتيب المبيعات محفوظا.",
-            ),
-            Self::PeerClockAhead => (
-                "A till's clock is far ahead of this one's. Set the clock of that till.",
-                "L'horloge d'une caisse est très en avance sur celle-ci. Réglez l'heure de cette caisse-là.",
-                "ساعة أحد الصناديق متقدمة كثيرا. اضبط وقت ذلك الصندوق.",
-            ),
-            Self::Fork => (
-                "Two tills have written under one identity (a copied card or a restored backup). Nothing is lost; call the vendor.",
-                "Deux caisses ont écrit sous une même identité (carte copiée ou sauvegarde restaurée). Rien n'est perdu ; appelez le fournisseur.",
-                "كتب صندوقان بهوية واحدة (بطاقة منسوخة أو نسخة مستعادة). لم يضع شيء؛ اتصل بالمورد.",
-            ),
-            Self::StoreFault => (
-                "Sales cannot be stored on this till. Free space on its card or replace it; the earlier data is unharmed.",
-                "Les ventes ne peuvent pas être enregistrées sur cette caisse. Libérez de l'espace ou remplacez la carte ; les données sont intactes.",
-                "لا يمكن حفظ المبيعات على هذا الصندوق. وفر مساحة على البطاقة أو استبدلها؛ البيانات السابقة سليمة.",
-            ),
-            Self::CurrencyMismatch => (
-                "A till of this store counts in another currency and is refused. Give both the same store object in their config.",
-                "Une caisse de ce magasin compte dans une autre devise et est refusée. Donnez aux deux le même objet store.",
-                "أحد صناديق هذا المتجر يستعمل عملة أخرى وهو مرفوض. أعط كليهما نفس كائن store في الإعدادات.",
-            ),
-            Self::WrongStoreKey => (
-                "A till that says it is of this store has another store key and is refused. Copy the store object of a till that works.",
-                "Une caisse qui se dit de ce magasin a une autre clé et est refusée. Copiez l'objet store d'une caisse qui marche.",
-                "صندوق يدعي أنه من هذا المتجر لديه مفتاح آخر وهو مرفوض. انسخ كائن store من صندوق يعمل.",
-            ),
-            Self::VersionTooOld => (
-                "A till runs a version that this one cannot talk to. Update the older of the two.",
-                "Une caisse a une version avec laquelle celle-ci ne peut pas parler. Mettez à jour la plus ancienne.",
-                "أحد الصناديق يعمل بإصدار لا يستطيع هذا الصندوق التخاطب معه. حدّث الأقدم.",
-            ),
-            Self::OpsHeld => (
-                "This till keeps changes that it does not understand yet. Update this till; nothing is lost.",
-                "Cette caisse garde des changements qu'elle ne comprend pas encore. Mettez-la à jour ; rien n'est perdu.",
-                "يحتفظ هذا الصندوق بتغييرات لا يفهمها بعد. حدّثه؛ لم يضع شيء.",
-            ),
-            Self::ConfigDamaged => (
-                "The config file was damaged. It was moved aside and written anew; the till kept its identity. Check its settings.",
-                "Le fichier de configuration était abîmé. Il a été mis de côté et réécrit ; la caisse garde son identité. Vérifiez ses réglages.",
-                "كان ملف الإعدادات تالفا. نُقل جانبا وكُتب من جديد واحتفظ الصندوق بهويته. تحقق من إعداداته.",
-            ),
-            Self::ConfigInvalid => (
-                "The config file has values that are not allowed; others are used instead. Run: tillmesh run --check-config",
-                "La configuration contient des valeurs non permises ; d'autres sont utilisées. Lancez : tillmesh run --check-config",
-                "تحتوي الإعدادات على قيم غير مسموحة وتُستخدم قيم أخرى بدلها. شغّل: tillmesh run --check-config",
-            ),
-            Self::StoreKeyExposed => (
-                "Others may know this store's key. Make the config readable by the agent alone, or make a new store: tillmesh store new",
-                "La clé de ce magasin peut être connue d'autres. Rendez la configuration lisible par l'agent seul, ou créez un magasin : tillmesh store new",
-                "قد يعرف آخرون مفتاح هذا المتجر. اجعل ملف الإعدادات مقروءا للبرنامج وحده أو أنشئ متجرا جديدا: tillmesh store new",
-            ),
-        };
-        Texts { en, fr, ar }
+    /// What it is and what to do.
+    pub(super) fn texts(self) -> &'static Texts {
+        let entry = texts::TEXTS.iter().find(|(code, _)| *code == self);
+        &entry.expect("each code has its texts: tested").1
     }
 }
 
@@ -235,6 +162,24 @@ impl Alerts {
 mod tests {
     use super::*;
 
+    const ALL: [Code; 15] = [
+        Code::Disconnected,
+        Code::PeerUnreachable,
+        Code::PortInUse,
+        Code::MulticastBlocked,
+        Code::ClockUntrusted,
+        Code::PeerClockAhead,
+        Code::Fork,
+        Code::StoreFault,
+        Code::CurrencyMismatch,
+        Code::WrongStoreKey,
+        Code::VersionTooOld,
+        Code::OpsHeld,
+        Code::ConfigDamaged,
+        Code::ConfigInvalid,
+        Code::StoreKeyExposed,
+    ];
+
     #[test]
     fn disconnected_is_raised_after_a_minute_exactly_and_cleared_at_once() {
         let mut alerts = Alerts::default();
@@ -257,6 +202,15 @@ mod tests {
         assert_eq!(alerts.raised(300_000).len(), 2);
         alerts.keep(Code::PeerUnreachable, |subject| subject == "b");
         assert_eq!(alerts.raised(300_000).len(), 1);
+    }
+
+    #[test]
+    fn each_code_has_its_texts() {
+        for code in ALL {
+            let texts = code.texts();
+            assert!([texts.en, texts.fr, texts.ar].iter().all(|t| t.len() > 20), "{code:?}");
+        }
+        assert_eq!(texts::TEXTS.len(), ALL.len());
     }
 
     #[test]

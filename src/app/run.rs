@@ -13,13 +13,13 @@ use tracing::{info, warn};
 use super::alerts::{Alerts, Code};
 use super::clock::{self, Uptime};
 use super::driver::{Driver, Ears, Parts};
-use crate::api::{self, AgentStatus, ApiContext, LogRing};
+use crate::api::{self, AgentStatus, ApiCommand, ApiContext, LogRing};
 use crate::board::led::LedState;
 use crate::config::{Config, ConfigManager, ConfigNotice, DataDir, RememberedIdentity};
 use crate::discovery::{Candidates, Discovery, DiscoveryConfig};
 use crate::mesh::{self, Identity, Limits, MeshConfig, StoreKey};
 use crate::model::id::{BootId, TillId};
-use crate::store::{self, Author, Clock, Remember, Request, Store, StoreOptions};
+use crate::store::{self, Author, Clock, Remember, Request, Store, StoreEvent, StoreOptions};
 use crate::sync::{Replica, ReplicaOptions};
 use crate::wire::hello::Hello;
 use crate::wire::{PROTO_MAX, PROTO_MIN};
@@ -43,89 +43,22 @@ pub struct RunOptions {
 /// # Errors
 /// What keeps it from starting, with what to do. Once it has started it runs on, whatever fails.
 pub async fn run(options: RunOptions, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let uptime = Uptime::start();
     let RunOptions { folder, log } = options;
     folder.create()?;
     let _lock = folder.lock()?;
-    let (manager, notices) = open_config(&folder)?;
-    let config = manager.config().clone();
-    let identity = Identity::from_private(*folder.load_or_create_till_key()?.as_bytes())?;
-    let (till, public_key) = (identity.till(), *identity.public());
+    let (opened, store_heard) = open(&folder).await?;
+    let store = opened.store.clone();
     let token = folder.load_or_create_api_token()?;
+    let listener = bind_api(&opened.manager).await?;
+    announce_start(opened.manager.config(), opened.identity.till(), listener.local_addr()?, &folder);
 
-    let (store_events, store_heard) = mpsc::unbounded_channel();
-    let clock: Clock = Arc::new(clock::now);
-    let store = Store::spawn(store_options(&folder, &config, &identity), clock, store_events)?;
-    store
-        .submit(Request::Remember(Remember::Note { key: IDENTITY_NOTE.into(), value: Some(manager.identity_json()) }))
-        .await?;
-    let known = Known::read(&store).await?;
-
-    let listener = TcpListener::bind(config.api.listen).await.with_context(|| {
-        format!(
-            "the local API cannot listen on {}: another program may use the port; change api.listen in {}",
-            config.api.listen,
-            manager.path().display()
-        )
-    })?;
-    let api_address = listener.local_addr()?;
-
-    let mut boot = [0; 8];
-    getrandom::fill(&mut boot).map_err(|e| anyhow::anyhow!("the system gives no randomness: {e}"))?;
-    let boot = BootId(u64::from_be_bytes(boot));
-    let replica = Replica::new(ReplicaOptions {
-        till,
-        boot,
-        origin: known.origin,
-        heads: known.heads,
-        auto_sync: config.p2p.auto_sync,
-        acks: known.acks,
-    });
-    let mut candidates = Candidates::new(till);
-    candidates
-        .restore(known.peers.iter().flat_map(|p| p.addresses.iter().filter_map(|a| Some((p.till, a.parse().ok()?)))));
-
-    let (mesh_events, mesh_heard) = mpsc::channel(256);
-    let mesh = mesh::spawn(mesh_config(&config, identity, boot), mesh_events);
-    let (discovery_events, discovery_heard) = mpsc::channel(64);
-    let discovery = Discovery::spawn(discovery_config(&config, till), discovery_events);
-    discovery.set_enabled(config.p2p.enabled && config.p2p.discovery_enabled);
-
-    announce_start(&config, till, api_address, &folder);
-    let (status, status_seen) = watch::channel(Arc::new(first_status(&config, till, boot)));
     let (commands, commands_heard) = mpsc::channel(32);
-    let parts = Parts {
-        uptime,
-        till,
-        replica,
-        store: store.clone(),
-        mesh,
-        discovery,
-        candidates,
-        alerts: notice_alerts(&notices, uptime),
-        status,
-        remembered: known.peers,
-        admission: Request::Admit {
-            till,
-            public_key,
-            pos_id: config.pos_id.clone(),
-            pos_name: config.pos_name.clone(),
-        },
-        config: manager,
-    };
-    let ears = Ears { mesh: mesh_heard, store: store_heard, discovery: discovery_heard, commands: commands_heard };
+    let (driver, ears, status) = assemble(opened, store_heard, commands_heard)?;
     let (stop_driver, driver_stops) = oneshot::channel::<()>();
-    let driver = tokio::spawn(Driver::new(parts).run(ears, driver_stops));
+    let driver = tokio::spawn(driver.run(ears, driver_stops));
     let (stop_api, api_stops) = oneshot::channel::<()>();
     let token = api::ApiToken::new(token.as_str());
-    let context = ApiContext {
-        store: store.clone(),
-        token,
-        status: status_seen,
-        commands,
-        log,
-        data_dir: folder.path().to_owned(),
-    };
+    let context = ApiContext { store: store.clone(), token, status, commands, log, data_dir: folder.path().to_owned() };
     let server = tokio::spawn(api::serve(listener, context, async {
         let _ = api_stops.await;
     }));
@@ -139,6 +72,94 @@ pub async fn run(options: RunOptions, stop: impl Future<Output = ()>) -> anyhow:
     store.close().await;
     info!("stopped");
     Ok(())
+}
+
+/// What must be there before anything is bound.
+struct Opened {
+    uptime: Uptime,
+    manager: ConfigManager,
+    alerts: Alerts,
+    identity: Identity,
+    store: Store,
+    known: Known,
+}
+
+async fn open(folder: &DataDir) -> anyhow::Result<(Opened, mpsc::UnboundedReceiver<StoreEvent>)> {
+    let uptime = Uptime::start();
+    let (manager, notices) = open_config(folder)?;
+    let identity = Identity::from_private(*folder.load_or_create_till_key()?.as_bytes())?;
+    let (events, heard) = mpsc::unbounded_channel();
+    let clock: Clock = Arc::new(clock::now);
+    let store = Store::spawn(store_options(folder, manager.config(), &identity), clock, events)?;
+    let note = Remember::Note { key: IDENTITY_NOTE.into(), value: Some(manager.identity_json()) };
+    if let Err(error) = store.submit(Request::Remember(note)).await {
+        // A full disk does not keep a till from starting: what it has sold can still be read and fetched.
+        warn!("the database could not be told who this till is: {error}");
+    }
+    let known = Known::read(&store).await?;
+    let alerts = notice_alerts(&notices, uptime);
+    Ok((Opened { uptime, manager, alerts, identity, store, known }, heard))
+}
+
+async fn bind_api(manager: &ConfigManager) -> anyhow::Result<TcpListener> {
+    let address = manager.config().api.listen;
+    TcpListener::bind(address).await.with_context(|| {
+        format!(
+            "the local API cannot listen on {address}: another program may use the port; change api.listen in {}",
+            manager.path().display()
+        )
+    })
+}
+
+/// Starts mesh and discovery, and puts together the driver with what it hears.
+fn assemble(
+    opened: Opened,
+    store: mpsc::UnboundedReceiver<StoreEvent>,
+    commands: mpsc::Receiver<ApiCommand>,
+) -> anyhow::Result<(Driver, Ears, watch::Receiver<Arc<AgentStatus>>)> {
+    let Opened { uptime, manager, alerts, identity, store: handle, known } = opened;
+    let config = manager.config().clone();
+    let (till, public_key) = (identity.till(), *identity.public());
+    let mut boot = [0; 8];
+    getrandom::fill(&mut boot).map_err(|e| anyhow::anyhow!("the system gives no randomness: {e}"))?;
+    let boot = BootId(u64::from_be_bytes(boot));
+    let replica = Replica::new(ReplicaOptions {
+        till,
+        boot,
+        origin: known.origin,
+        heads: known.heads,
+        auto_sync: config.p2p.auto_sync,
+        acks: known.acks,
+    });
+    let mut candidates = Candidates::new(till);
+    let proved = known.peers.iter().flat_map(|p| p.addresses.iter().filter_map(|a| Some((p.till, a.parse().ok()?))));
+    candidates.restore(proved);
+
+    let (mesh_events, mesh_heard) = mpsc::channel(64);
+    let mesh = mesh::spawn(mesh_config(&config, identity, boot), mesh_events);
+    let (discovery_events, discovery_heard) = mpsc::channel(64);
+    let discovery = Discovery::spawn(discovery_config(&config, till), discovery_events);
+    discovery.set_enabled(config.p2p.enabled && config.p2p.discovery_enabled);
+
+    let (status, status_seen) = watch::channel(Arc::new(first_status(&config, till, boot)));
+    let admission =
+        Request::Admit { till, public_key, pos_id: config.pos_id.clone(), pos_name: config.pos_name.clone() };
+    let driver = Driver::new(Parts {
+        uptime,
+        till,
+        replica,
+        store: handle,
+        mesh,
+        discovery,
+        candidates,
+        alerts,
+        status,
+        remembered: known.peers,
+        admission,
+        config: manager,
+    });
+    let ears = Ears { mesh: mesh_heard, store, discovery: discovery_heard, commands };
+    Ok((driver, ears, status_seen))
 }
 
 /// Opens the config with what the database remembers of it.

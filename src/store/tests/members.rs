@@ -93,30 +93,32 @@ fn sales_that_no_other_till_has_are_counted() {
         till.sell(n, sale(&[(7, 1)]));
         till.ask(goods_in(100 + n, 7, 1)).unwrap();
         heads.push(till.head(origin));
-        assert_eq!(reader.only_here().unwrap(), n as u64 + 1);
+        assert_eq!(reader.only_here(None).unwrap(), n as u64 + 1);
     }
     let ack = |till: &mut Till, n, head: Head| {
         let vector = VersionVector::from_iter([(origin, head)]);
         till.ask(Request::Remember(Remember::Ack { till: key(n).1, vector })).unwrap();
     };
     ack(&mut till, 2, heads[2]);
-    assert_eq!(reader.only_here().unwrap(), 4);
+    assert_eq!(reader.only_here(None).unwrap(), 4);
+    let own = reader.origin().unwrap();
+    assert_eq!(reader.only_here(Some((own, u64::MAX))).unwrap(), 0, "what was told since counts too");
     ack(&mut till, 3, heads[5]);
-    assert_eq!(reader.only_here().unwrap(), 1);
+    assert_eq!(reader.only_here(None).unwrap(), 1);
     ack(&mut till, 2, heads[1]);
-    assert_eq!(reader.only_here().unwrap(), 1, "the furthest counts");
+    assert_eq!(reader.only_here(None).unwrap(), 1, "the furthest counts");
     till.sell(50, sale(&[(7, 1)]));
-    assert_eq!(reader.only_here().unwrap(), 2);
-    assert_eq!(till.reader().only_here().unwrap(), 2, "as counted afresh");
+    assert_eq!(reader.only_here(None).unwrap(), 2);
+    assert_eq!(till.reader().only_here(None).unwrap(), 2, "as counted afresh");
 
     // Another branch of our log, or more than we have, is none of our sales.
     ack(&mut till, 4, Head { seq: heads[6].seq, hash: heads[5].hash });
     ack(&mut till, 5, Head { seq: 1_000, hash: heads[5].hash });
-    assert_eq!(reader.only_here().unwrap(), 2);
+    assert_eq!(reader.only_here(None).unwrap(), 2);
     ack(&mut till, 3, Head::default());
-    assert_eq!(reader.only_here().unwrap(), 6, "a till that lost its disk says so");
+    assert_eq!(reader.only_here(None).unwrap(), 6, "a till that lost its disk says so");
     till.ask(Request::Retire { till: key(2).1 }).unwrap();
-    assert_eq!(reader.only_here().unwrap(), 7, "a retired till's card is no copy");
+    assert_eq!(reader.only_here(None).unwrap(), 7, "a retired till's card is no copy");
     assert_eq!(reader.acks().unwrap()[&key(2).1].head(origin), heads[1]);
 }
 

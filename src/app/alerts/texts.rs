@@ -1,0 +1,127 @@
+//! What alerts say, in the languages of the shops: what it is, and what to do.
+
+use super::{Code, Texts};
+
+/// One entry a code.
+pub(super) static TEXTS: [(Code, Texts); 15] = [
+    (
+        Code::Disconnected,
+        Texts {
+            en: "No other till is linked. Selling goes on. Check the network cable or Wi-Fi, and that the other tills are on.",
+            fr: "Aucune autre caisse n'est connectée. La vente continue. Vérifiez le câble réseau ou le Wi-Fi, et que les autres caisses sont allumées.",
+            ar: "لا توجد أي صندوق آخر متصل. البيع مستمر. تحقق من كابل الشبكة أو الواي فاي ومن أن الصناديق الأخرى مشغلة.",
+        },
+    ),
+    (
+        Code::PeerUnreachable,
+        Texts {
+            en: "A till of the store cannot be reached. Check that it is on and on the same network.",
+            fr: "Une caisse du magasin est injoignable. Vérifiez qu'elle est allumée et sur le même réseau.",
+            ar: "تعذر الوصول إلى أحد صناديق المتجر. تحقق من أنه مشغل وعلى نفس الشبكة.",
+        },
+    ),
+    (
+        Code::PortInUse,
+        Texts {
+            en: "Another program uses this till's port, so other tills cannot reach it. Stop that program or change p2p.port.",
+            fr: "Un autre programme occupe le port de cette caisse : les autres ne peuvent pas la joindre. Arrêtez-le ou changez p2p.port.",
+            ar: "برنامج آخر يستخدم منفذ هذا الصندوق فلا تستطيع الصناديق الأخرى الوصول إليه. أوقف ذلك البرنامج أو غيّر p2p.port.",
+        },
+    ),
+    (
+        Code::MulticastBlocked,
+        Texts {
+            en: "Tills cannot be found by themselves. Allow mDNS (UDP 5353) in the network, or list the tills under peers in the config.",
+            fr: "Les caisses ne se trouvent pas d'elles-mêmes. Autorisez mDNS (UDP 5353) ou inscrivez-les sous peers dans la configuration.",
+            ar: "لا يمكن العثور على الصناديق تلقائيا. اسمح بـ mDNS (UDP 5353) أو اذكر الصناديق تحت peers في الإعدادات.",
+        },
+    ),
+    (
+        Code::ClockUntrusted,
+        Texts {
+            en: "This till's clock is not known to be right. Connect it to the internet or a time server; sales keep their order meanwhile.",
+            fr: "L'heure de cette caisse n'est pas sûre. Connectez-la à Internet ou à un serveur de temps ; l'ordre des ventes est gardé.",
+            ar: "ساعة هذا الصندوق غير مؤكدة. صله بالإنترنت أو بخادم وقت؛ يبقى ترتيب المبيعات محفوظا.",
+        },
+    ),
+    (
+        Code::PeerClockAhead,
+        Texts {
+            en: "A till's clock is far ahead of this one's. Set the clock of that till.",
+            fr: "L'horloge d'une caisse est très en avance sur celle-ci. Réglez l'heure de cette caisse-là.",
+            ar: "ساعة أحد الصناديق متقدمة كثيرا. اضبط وقت ذلك الصندوق.",
+        },
+    ),
+    (
+        Code::Fork,
+        Texts {
+            en: "Two tills have written under one identity (a copied card or a restored backup). Nothing is lost; call the vendor.",
+            fr: "Deux caisses ont écrit sous une même identité (carte copiée ou sauvegarde restaurée). Rien n'est perdu ; appelez le fournisseur.",
+            ar: "كتب صندوقان بهوية واحدة (بطاقة منسوخة أو نسخة مستعادة). لم يضع شيء؛ اتصل بالمورد.",
+        },
+    ),
+    (
+        Code::StoreFault,
+        Texts {
+            en: "Sales cannot be stored on this till. Free space on its card or replace it; the earlier data is unharmed.",
+            fr: "Les ventes ne peuvent pas être enregistrées sur cette caisse. Libérez de l'espace ou remplacez la carte ; les données sont intactes.",
+            ar: "لا يمكن حفظ المبيعات على هذا الصندوق. وفر مساحة على البطاقة أو استبدلها؛ البيانات السابقة سليمة.",
+        },
+    ),
+    (
+        Code::CurrencyMismatch,
+        Texts {
+            en: "A till of this store counts in another currency and is refused. Give both the same store object in their config.",
+            fr: "Une caisse de ce magasin compte dans une autre devise et est refusée. Donnez aux deux le même objet store.",
+            ar: "أحد صناديق هذا المتجر يستعمل عملة أخرى وهو مرفوض. أعط كليهما نفس كائن store في الإعدادات.",
+        },
+    ),
+    (
+        Code::WrongStoreKey,
+        Texts {
+            en: "A till that says it is of this store has another store key and is refused. Copy the store object of a till that works.",
+            fr: "Une caisse qui se dit de ce magasin a une autre clé et est refusée. Copiez l'objet store d'une caisse qui marche.",
+            ar: "صندوق يدعي أنه من هذا المتجر لديه مفتاح آخر وهو مرفوض. انسخ كائن store من صندوق يعمل.",
+        },
+    ),
+    (
+        Code::VersionTooOld,
+        Texts {
+            en: "A till runs a version that this one cannot talk to. Update the older of the two.",
+            fr: "Une caisse a une version avec laquelle celle-ci ne peut pas parler. Mettez à jour la plus ancienne.",
+            ar: "أحد الصناديق يعمل بإصدار لا يستطيع هذا الصندوق التخاطب معه. حدّث الأقدم.",
+        },
+    ),
+    (
+        Code::OpsHeld,
+        Texts {
+            en: "This till keeps changes that it does not understand yet. Update this till; nothing is lost.",
+            fr: "Cette caisse garde des changements qu'elle ne comprend pas encore. Mettez-la à jour ; rien n'est perdu.",
+            ar: "يحتفظ هذا الصندوق بتغييرات لا يفهمها بعد. حدّثه؛ لم يضع شيء.",
+        },
+    ),
+    (
+        Code::ConfigDamaged,
+        Texts {
+            en: "The config file was damaged. It was moved aside and written anew; the till kept its identity. Check its settings.",
+            fr: "Le fichier de configuration était abîmé. Il a été mis de côté et réécrit ; la caisse garde son identité. Vérifiez ses réglages.",
+            ar: "كان ملف الإعدادات تالفا. نُقل جانبا وكُتب من جديد واحتفظ الصندوق بهويته. تحقق من إعداداته.",
+        },
+    ),
+    (
+        Code::ConfigInvalid,
+        Texts {
+            en: "The config file has values that are not allowed; others are used instead. Run: tillmesh run --check-config",
+            fr: "La configuration contient des valeurs non permises ; d'autres sont utilisées. Lancez : tillmesh run --check-config",
+            ar: "تحتوي الإعدادات على قيم غير مسموحة وتُستخدم قيم أخرى بدلها. شغّل: tillmesh run --check-config",
+        },
+    ),
+    (
+        Code::StoreKeyExposed,
+        Texts {
+            en: "Others may know this store's key. Make the config readable by the agent alone, or make a new store: tillmesh store new",
+            fr: "La clé de ce magasin peut être connue d'autres. Rendez la configuration lisible par l'agent seul, ou créez un magasin : tillmesh store new",
+            ar: "قد يعرف آخرون مفتاح هذا المتجر. اجعل ملف الإعدادات مقروءا للبرنامج وحده أو أنشئ متجرا جديدا: tillmesh store new",
+        },
+    ),
+];
