@@ -280,7 +280,6 @@ fn status(n: u8) -> AgentStatus {
         listening: Some("0.0.0.0:3030".to_owned()),
         discovery_running: true,
         held_elsewhere: None,
-        held_elsewhere: None,
         led: "connected".to_owned(),
         peers: vec![Peer {
             id: "POS-2".to_owned(),
