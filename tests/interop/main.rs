@@ -130,8 +130,17 @@ fn intrude(way: &str, port: u16) -> Result<Child> {
     command.stdout(Stdio::piped()).spawn().context("node")
 }
 
+/// How far in an intruder may come.
+#[derive(PartialEq)]
+enum Door {
+    /// Not even a WebSocket.
+    Shut,
+    /// A WebSocket, and not a word on it.
+    Ajar,
+}
+
 /// The intruder is shut out, is told nothing, and disturbs nobody.
-fn shut_out(way: &str) -> Result<()> {
+fn shut_out(way: &str, door: Door) -> Result<()> {
     let pair = Pair::new()?;
     pair.sell()?;
     let before = pair.a.memory_kb()?;
@@ -142,7 +151,9 @@ fn shut_out(way: &str) -> Result<()> {
     let output = intruder.wait_with_output()?;
     let outcome: Value = serde_json::from_slice(&output.stdout).context("the intruder said nothing")?;
     let log = || fs::read_to_string(&pair.a.log).unwrap_or_default();
-    ensure!(outcome["out"] != "still there" && outcome["in"] != "talk", "{outcome}\n{}", log());
+    let entered = outcome["in"].as_str().context("the intruder does not say how far it came")?;
+    ensure!(outcome["out"] != "still there" && entered != "talk", "{outcome}\n{}", log());
+    ensure!(door == Door::Ajar || entered.is_empty(), "{outcome}");
     let growth = pair.a.memory_kb()?.saturating_sub(before);
     ensure!(growth < GROWTH_MAX_KB, "A grew by {growth} KB: {outcome}");
     pair.sell()?;
@@ -154,28 +165,28 @@ fn shut_out(way: &str) -> Result<()> {
 
 /// A test for each way in.
 macro_rules! ways {
-    ($($name:ident $way:literal;)*) => {
+    ($($name:ident $way:literal $door:ident;)*) => {
         $(
             #[test]
             fn $name() -> Result<()> {
-                shut_out($way)
+                shut_out($way, Door::$door)
             }
         )*
     };
 }
 
 ways! {
-    a_client_without_the_subprotocol "no-subprotocol";
-    a_client_of_another_subprotocol "other-subprotocol";
-    plain_text_where_the_handshake_should_be "plain-text";
-    a_wrong_handshake "wrong-handshake";
-    an_empty_handshake "empty-handshake";
-    a_client_that_says_nothing "silent";
-    a_flood_of_big_frames "big-frames";
-    a_flood_of_pings "pings";
-    a_message_of_endless_fragments "fragments";
-    a_crowd_of_three_hundred "crowd";
-    a_frame_that_announces_a_gigabyte "huge-frame";
-    a_request_that_drips "drip";
-    a_request_without_an_end "endless-head";
+    a_client_without_the_subprotocol "no-subprotocol" Shut;
+    a_client_of_another_subprotocol "other-subprotocol" Shut;
+    plain_text_where_the_handshake_should_be "plain-text" Ajar;
+    a_wrong_handshake "wrong-handshake" Ajar;
+    an_empty_handshake "empty-handshake" Ajar;
+    a_client_that_says_nothing "silent" Ajar;
+    a_flood_of_big_frames "big-frames" Ajar;
+    a_flood_of_pings "pings" Ajar;
+    a_message_of_endless_fragments "fragments" Ajar;
+    a_crowd_of_three_hundred "crowd" Ajar;
+    a_frame_that_announces_a_gigabyte "huge-frame" Ajar;
+    a_request_that_drips "drip" Shut;
+    a_request_without_an_end "endless-head" Shut;
 }
