@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use mdns_sd::{DaemonEvent, Receiver, ServiceDaemon, ServiceEvent};
+use mdns_sd::{DaemonEvent, HostnameResolutionEvent, Receiver, ScopedIp, ServiceDaemon, ServiceEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -26,6 +26,8 @@ const ANNOUNCE_AGAIN_AFTER: Duration = Duration::from_secs(3);
 /// How long a peer has to answer [`DiscoveryHandle::verify`]. RFC 6762 section 10.4 says 10 s; a till on a LAN answers in
 /// milliseconds, two queries one second apart fit in, and a till wrongly dropped is found again by its next answer.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a host is asked for its addresses, with two queries one second apart.
+const ADDRESSES_TIMEOUT: Duration = Duration::from_secs(3);
 /// First and longest pause between two attempts to start.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -158,8 +160,28 @@ struct Session {
     /// Full name that we announce.
     name: String,
     announce_again_at: Option<Instant>,
+    /// Hosts that are being asked for their addresses; the channel closes when that is over.
+    asked: HashMap<String, Receiver<HostnameResolutionEvent>>,
     /// When silence becomes a failure; `None` once something was heard.
     deaf_at: Option<Instant>,
+}
+
+impl Session {
+    /// Asks a host, of which no IPv4 address is known, for all that it has. What it answers comes as another `ServiceResolved`.
+    ///
+    /// A till that starts while others talk may catch the answer to their question over IPv6, and miss the one over IPv4. From
+    /// then on it names the service as known when it browses, and so is never told the rest.
+    fn ask_addresses(&mut self, host: &str) {
+        self.asked.retain(|_, answers| !answers.is_disconnected());
+        if self.asked.len() >= SERVICES_MAX || self.asked.contains_key(host) {
+            return;
+        }
+        let timeout_ms = u64::try_from(ADDRESSES_TIMEOUT.as_millis()).ok();
+        // Refused for a host outside `.local`, which mDNS does not answer for.
+        if let Ok(answers) = self.daemon.0.resolve_hostname(host, timeout_ms) {
+            self.asked.insert(host.to_owned(), answers);
+        }
+    }
 }
 
 struct Actor {
@@ -226,10 +248,17 @@ impl Actor {
         daemon.0.set_ip_check_interval(IP_CHECK_SECS).map_err(failed)?;
         let services = daemon.0.browse(SERVICE_TYPE).map_err(failed)?;
         let deaf_at = Some(Instant::now() + DEAF_AFTER);
-        let mut session =
-            Session { daemon, services, monitor, port, name: String::new(), announce_again_at: None, deaf_at };
+        let mut session = Session {
+            daemon,
+            services,
+            monitor,
+            port,
+            name: String::new(),
+            announce_again_at: Some(Instant::now() + ANNOUNCE_AGAIN_AFTER),
+            asked: HashMap::new(),
+            deaf_at,
+        };
         self.announce(&mut session)?;
-        session.announce_again_at = Some(Instant::now() + ANNOUNCE_AGAIN_AFTER);
         Ok(session)
     }
 
@@ -289,13 +318,16 @@ impl Actor {
         Ok(())
     }
 
-    async fn on_service(&mut self, session: &Session, event: ServiceEvent) -> Result<(), End> {
+    async fn on_service(&mut self, session: &mut Session, event: ServiceEvent) -> Result<(), End> {
         match event {
             ServiceEvent::ServiceResolved(resolved) => {
                 if service::till_of(&resolved) == Some(self.config.till) {
                     return self.lose(&resolved.fullname).await;
                 }
                 self.check_name(session, &resolved.fullname)?;
+                if !resolved.addresses.iter().any(ScopedIp::is_ipv4) {
+                    session.ask_addresses(&resolved.host);
+                }
                 match service::read(&resolved, &self.config.store.short_hash()) {
                     Some(found) => self.found(found).await,
                     None => self.lose(&resolved.fullname).await,
