@@ -252,15 +252,23 @@ struct Demo {
 
 impl Demo {
     fn open() -> Self {
-        let home = tempfile::tempdir().unwrap();
+        Self::open_in(tempfile::tempdir().unwrap(), &[])
+    }
+
+    fn open_in(home: tempfile::TempDir, options: &[&str]) -> Self {
         let mut command = tillmesh(home.path());
-        let mut process = Process::start(command.args(["demo", "--tills", "3"]), home.path().join("output"));
-        process.says("is open");
+        command.args(["demo", "--tills", "3"]).args(options).current_dir(home.path());
+        let mut process = Process::start(&mut command, home.path().join("output"));
+        process.says("Ctrl-C closes");
         let said = process.said();
         let pages = said.lines().filter_map(|line| line.split_whitespace().nth(1)?.split_once("/#token="));
         let tills: Vec<_> = pages.map(|(url, token)| (url.to_owned(), format!("Bearer {token}"))).collect();
         assert_eq!(tills.len(), 3, "{said}");
         Self { process, home, tills }
+    }
+
+    fn agents_left(&self) -> usize {
+        children(self.process.pid()).into_iter().filter(|pid| alive(*pid)).count()
     }
 
     fn agents(&self) -> Vec<u32> {
@@ -309,8 +317,12 @@ fn a_demo_tells_when_a_till_ends_and_keeps_the_others() {
     all_end(&agents);
 }
 
-impl Demo {
-    fn agents_left(&self) -> usize {
-        children(self.process.pid()).into_iter().filter(|pid| alive(*pid)).count()
-    }
+#[test]
+fn a_demo_in_a_folder_of_its_own_goes_on_where_it_was() {
+    let mut demo = Demo::open_in(tempfile::tempdir().unwrap(), &["--data-dir", "shop"]);
+    let sold = sell(&demo.tills[0].0, &demo.tills[0].1, SALE_1);
+    assert!(demo.process.stop().success());
+    let demo = Demo::open_in(demo.home, &["--data-dir", "shop"]);
+    let found = ureq::get(&format!("{}/v1/tickets/{SALE_1}", demo.tills[0].0)).call().unwrap();
+    assert_eq!(found.into_body().read_json::<Value>().unwrap()["number"], sold["number"]);
 }

@@ -136,6 +136,7 @@ impl StatusView {
         let linked = format!("{} of {} other tills linked", self.connected_peers, self.total_peers);
         let listening = match &self.listening {
             _ if !self.enabled => return "off (turn it on with POST /v1/p2p/enabled)".to_owned(),
+            Some(port) if self.server_running && port.parse::<u16>().is_ok() => format!("on, listening on port {port}"),
             Some(address) if self.server_running => format!("on, listening on {address}"),
             _ if self.server_running => "on, listening".to_owned(),
             _ => "on, not listening: other tills cannot reach this one".to_owned(),
