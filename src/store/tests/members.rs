@@ -101,8 +101,6 @@ fn sales_that_no_other_till_has_are_counted() {
     };
     ack(&mut till, 2, heads[2]);
     assert_eq!(reader.only_here(None).unwrap(), 4);
-    let own = reader.origin().unwrap();
-    assert_eq!(reader.only_here(Some((own, till.head(origin).seq))).unwrap(), 0, "what was told since counts too");
     ack(&mut till, 3, heads[5]);
     assert_eq!(reader.only_here(None).unwrap(), 1);
     ack(&mut till, 2, heads[1]);
@@ -110,6 +108,9 @@ fn sales_that_no_other_till_has_are_counted() {
     till.sell(50, sale(&[(7, 1)]));
     assert_eq!(reader.only_here(None).unwrap(), 2);
     assert_eq!(till.reader().only_here(None).unwrap(), 2, "as counted afresh");
+    assert_eq!(reader.only_here(Some((origin, heads[6].seq))).unwrap(), 1, "told, not kept yet");
+    assert_eq!(reader.only_here(Some((Origin(9), 1_000))).unwrap(), 2, "of another log");
+    assert_eq!(reader.only_here(Some((origin, 1_000))).unwrap(), 0);
 
     // Another branch of our log, or more than we have, is none of our sales.
     ack(&mut till, 4, Head { seq: heads[6].seq, hash: heads[5].hash });
