@@ -70,7 +70,7 @@ pub enum AgentError {
     NotAnAgent(SocketAddr),
     /// The token is needed and missing or wrong.
     #[error(
-        "the agent at {0} needs its token: run this as a user who may read api-token in its data folder, or give --token-file"
+        "the agent at {0} needs its token: run this as a user who may read api-token in its data folder (with --address: give --token-file)"
     )]
     Unauthorized(SocketAddr),
     /// It said no.

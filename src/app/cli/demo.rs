@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::SignalKind;
@@ -29,6 +29,8 @@ pub const TILLS_MAX: u16 = 32;
 
 /// How often the tills are asked how far they are.
 const POLL_EVERY: Duration = Duration::from_millis(100);
+/// How long the tills have until all see all: more than the slowest machine needs for the largest shop.
+const OPEN_TIME_MAX: Duration = Duration::from_secs(180);
 /// How long an agent has to end cleanly: more than it takes to close its database.
 const STOP_TIME_MAX: Duration = Duration::from_secs(15);
 /// How much of the log of an agent that ended is shown.
@@ -65,7 +67,7 @@ async fn keep_open(shop: &Shop, staff: &mut Staff) -> anyhow::Result<()> {
         staff.start(till)?;
     }
     tokio::select! {
-        opened = open(shop) => opened?,
+        opened = timeout(OPEN_TIME_MAX, open(shop)) => opened.map_err(|_| never_opened(shop))??,
         ended = staff.next() => {
             let Ended { till, how } = ended?;
             bail!("{} ended ({how}); its log ends with:\n{}", till.pos_id, till.log_tail(LOG_LINES_SHOWN));
@@ -76,6 +78,15 @@ async fn keep_open(shop: &Shop, staff: &mut Staff) -> anyhow::Result<()> {
         let folder = till.folder.path().display();
         print(&format!("{} ended ({how}). Start it again with: tillmesh run --data-dir {folder}\n", till.pos_id))?;
     }
+}
+
+fn never_opened(shop: &Shop) -> anyhow::Error {
+    let logs = shop.tills.iter().map(|till| format!("\n{}:\n{}", till.pos_id, till.log_tail(LOG_LINES_SHOWN)));
+    anyhow!(
+        "the tills did not all find one another in {} s; their logs end with:{}",
+        OPEN_TIME_MAX.as_secs(),
+        logs.collect::<String>()
+    )
 }
 
 /// Brings the shop to where the first customer can come in.

@@ -64,6 +64,8 @@ impl Shop {
         let ports = free_ports(tills)?;
         for (at, till) in shop.tills.iter().enumerate() {
             till.folder.create()?;
+            // Not under an agent that runs.
+            let _lock = till.folder.lock()?;
             let text = serde_json::to_vec_pretty(&config(at, &ports, &store))?;
             write_private(&till.folder.config(), &text)?;
         }
