@@ -111,7 +111,8 @@ fn golden_file() -> PathBuf {
 
 fn golden() -> BTreeMap<String, Vec<u8>> {
     let text = std::fs::read_to_string(golden_file()).unwrap_or_default();
-    let line = |l: &str| l.split_once(": ").map(|(name, bytes)| (name.to_owned(), unhex(bytes).unwrap()));
+    let line =
+        |l: &str| l.split_once(": ").map(|(name, bytes)| (name.to_owned(), unhex(bytes).expect("the file holds hex")));
     text.lines().filter_map(line).collect()
 }
 
@@ -129,7 +130,7 @@ fn check(made_now: &[(&str, Vec<u8>)]) {
             let _ = writeln!(text, "{name}: {}", hex(bytes));
             text
         });
-        std::fs::write(golden_file(), text).unwrap();
+        std::fs::write(golden_file(), text).expect("the golden file is writable");
     }
     for (name, bytes) in made_now {
         assert_eq!(known.get(*name).map(|b| hex(b)), Some(hex(bytes)), "the bytes of {name} have changed");

@@ -69,6 +69,8 @@ pub const LIVE_GRACE_MS: u64 = 1_000;
 pub const APPLY_RETRY_MS: u64 = 1_000;
 /// A peer that was silent for this long is pinged.
 pub const PING_AFTER_MS: u64 = 3_000;
+/// The round trip to a peer is measured at least this often, with a ping of the peer's that wakes us anyway.
+pub const MEASURE_EVERY_MS: u64 = 30_000;
 /// A peer that was silent for this long is dead: noticed within 10 s.
 pub const DEAD_AFTER_MS: u64 = 9_000;
 /// An older link of a till that started anew must answer within this, or is replaced.

@@ -3,7 +3,9 @@
 use super::message::{KnownPeer, Message};
 use super::replica::{Replica, round_up};
 use super::session::Session;
-use super::{CloseReason, DEAD_AFTER_MS, Event, LinkId, MonoMs, Output, PEERS_MAX, PING_AFTER_MS, PROBE_MS};
+use super::{
+    CloseReason, DEAD_AFTER_MS, Event, LinkId, MEASURE_EVERY_MS, MonoMs, Output, PEERS_MAX, PING_AFTER_MS, PROBE_MS,
+};
 use crate::model::id::{BootId, TillId};
 
 impl Replica {
@@ -61,16 +63,31 @@ impl Replica {
     /// A till that started anew is not kept out by its dead link: the old one must answer at once. Where it does, there are two live
     /// clones, and both stay linked.
     fn probe_older_boots(&mut self, now: MonoMs, till: TillId, boot: BootId) {
-        let n = self.next_ping;
-        self.next_ping += 1;
         let older: Vec<LinkId> =
             self.sessions.iter().filter(|(_, s)| s.till == till && s.boot != boot).map(|(link, _)| *link).collect();
         for link in older {
             if let Some(session) = self.sessions.get_mut(&link) {
                 session.heartbeat.probe_until = Some(now + PROBE_MS);
-                session.heartbeat.pinged = Some((n, now));
             }
-            self.send(link, Message::Ping(n));
+            self.ping(now, link);
+        }
+    }
+
+    pub(super) fn ping(&mut self, now: MonoMs, link: LinkId) {
+        let n = self.next_ping;
+        self.next_ping += 1;
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.heartbeat.pinged = Some((n, now));
+        }
+        self.send(link, Message::Ping(n));
+    }
+
+    /// The side that pings first keeps the other from ever pinging: so the other measures now and then, while it is awake.
+    pub(super) fn on_ping(&mut self, now: MonoMs, link: LinkId, n: u64) {
+        self.send(link, Message::Pong(n));
+        let pinged = self.sessions.get(&link).and_then(|s| s.heartbeat.pinged);
+        if pinged.is_none_or(|(_, at)| at + MEASURE_EVERY_MS <= now) {
+            self.ping(now, link);
         }
     }
 
@@ -117,10 +134,7 @@ impl Replica {
         }
         let last = heartbeat.last_heard.max(heartbeat.pinged.map_or(0, |(_, at)| at));
         if round_up(last + PING_AFTER_MS) <= now {
-            let n = self.next_ping;
-            self.next_ping += 1;
-            heartbeat.pinged = Some((n, now));
-            self.send(link, Message::Ping(n));
+            self.ping(now, link);
         }
     }
 

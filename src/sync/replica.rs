@@ -202,7 +202,7 @@ impl Replica {
             Message::Want { origin, from, credit } => self.on_want(link, origin, from, credit),
             Message::Credit { origin, bytes } => self.on_credit(link, origin, bytes),
             Message::Ops(batch) => self.on_ops(now, link, batch),
-            Message::Ping(n) => self.send(link, Message::Pong(n)),
+            Message::Ping(n) => self.on_ping(now, link, n),
             Message::Pong(n) => self.on_pong(now, link, n),
             Message::Peers(mut peers) => {
                 peers.truncate(PEERS_MAX);
@@ -250,6 +250,7 @@ impl Replica {
         let Some(session) = self.sessions.get_mut(&link).filter(|s| !s.ready) else { return };
         session.ready = true;
         let till = session.till;
+        self.ping(now, link);
         self.close_duplicates(now, till);
         self.event(Event::PeerReady(till));
     }

@@ -225,6 +225,7 @@ fn an_idle_mesh_says_little() {
     shop.run(5_000);
     let before = shop.messages;
     shop.run(60_000);
+    assert!(shop.tills.iter().all(|t| t.replica.peers().all(|p| p.round_trip_ms.is_some())));
     // Three links, a ping and a pong each way at most every three seconds.
     assert!(shop.messages - before <= 3 * 2 * 2 * 20, "{}", shop.messages - before);
     assert!(shop.messages > before);
