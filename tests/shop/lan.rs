@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -59,7 +60,7 @@ pub(crate) struct Lan {
 impl Lan {
     /// Builds switch, namespaces and cables; all tills are plugged in.
     pub(crate) fn new(scenario: usize, names: &[Name]) -> Result<Self> {
-        let prefix = format!("{PREFIX}-{}-{scenario}", std::process::id());
+        let prefix = format!("{}-{scenario}", prefix());
         let lan = Self { prefix, tills: names.iter().map(|name| (*name, name.address())).collect() };
         let switch = lan.switch();
         ip(&format!("netns add {switch}"))?;
@@ -165,17 +166,37 @@ impl Drop for Lan {
     }
 }
 
-/// Clears away what a rig left that was killed itself.
+/// What this process calls its own things by.
+pub(crate) fn prefix() -> String {
+    format!("{PREFIX}-{}", std::process::id())
+}
+
+/// Clears away what a rig left that was killed itself: namespaces, and folders.
 pub(crate) fn sweep() -> Result<()> {
-    let Ok(entries) = fs::read_dir(NAMESPACES) else { return Ok(()) };
-    for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('-')?.split('-').next());
-        if owner.is_some_and(|pid| !fs::exists(format!("/proc/{pid}")).unwrap_or(true)) {
-            ip(&format!("netns del {name}"))?;
-        }
+    for name in left_over(Path::new(NAMESPACES))? {
+        ip(&format!("netns del {name}"))?;
+    }
+    let folders = std::env::temp_dir();
+    for name in left_over(&folders)? {
+        fs::remove_dir_all(folders.join(name))?;
     }
     Ok(())
+}
+
+/// Names in a folder that bear the prefix of a rig that is no more.
+fn left_over(folder: &Path) -> Result<Vec<String>> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(Vec::new()) };
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let names: Vec<String> = names.collect::<Result<_>>()?;
+    let owner = |name: &str| name.strip_prefix(PREFIX)?.strip_prefix('-')?.split('-').next().map(str::to_owned);
+    Ok(names.into_iter().filter(|name| owner(name).is_some_and(|pid| is_dead(&pid))).collect())
+}
+
+/// Whether no process of this id runs; one that nobody has waited for is dead.
+fn is_dead(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the command's name, which is in brackets and may hold anything.
+    stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z'))
 }
 
 /// `ip` with these words.

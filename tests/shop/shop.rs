@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::lan::{Lan, Name};
+use crate::lan::{self, Lan, Name};
 use crate::lib::http::Answer;
 use crate::lib::{Agent, Http, eventually};
 use crate::rng::Rng;
@@ -80,7 +80,7 @@ pub(crate) fn thousandths(value: &Value) -> Result<i64> {
 impl Shop {
     pub(crate) fn new(title: &'static str, scenario: usize, names: &[Name], seed: u64) -> Result<Self> {
         let lan = Lan::new(scenario, names)?;
-        let folder = tempfile::Builder::new().prefix("tillshop-").tempdir()?;
+        let folder = tempfile::Builder::new().prefix(&format!("{}-", lan::prefix())).tempdir()?;
         let tills = names.iter().map(|name| {
             let hostname = format!("caisse-{name}").to_lowercase();
             (*name, Till { folder: folder.path().join(name.to_string()), hostname, agent: None, token: String::new() })
