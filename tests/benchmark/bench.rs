@@ -125,15 +125,14 @@ fn run(plan: Plan) -> Result<()> {
     facts(&mut bench)?;
     let a = bench.start_a()?;
     let b = bench.start_b("B")?;
-    idle::measure(&mut bench, &a, &b, "no tickets")?;
+    idle::memory(&mut bench, &a, &b)?;
     b.stop()?;
     selling::measure(&mut bench, &a)?;
     let b = bench.start_b("B")?;
     live::measure(&mut bench, &a, &b)?;
     b.stop()?;
     let b = catch_up::measure(&mut bench, &a)?;
-    let tickets = bench.plan.tickets;
-    idle::measure(&mut bench, &a, &b, &format!("{tickets} tickets"))?;
+    idle::measure(&mut bench, &a, &b)?;
     let binary = fs::metadata(till::AGENT)?.len();
     bench.report.note(Figure {
         name: "size of the binary",

@@ -5,15 +5,18 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+/// What the system calls kB.
+const KB: u64 = 1024;
+
 /// Counters of a process since its start, and its memory now. Linux, proc(5).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
-    /// Resident memory, in kB.
-    pub(crate) rss_kb: u64,
-    /// The part of it that is not pages of files, in kB.
-    pub(crate) anon_kb: u64,
-    /// The most that it has been, in kB.
-    pub(crate) peak_kb: u64,
+    /// Resident memory, in bytes.
+    pub(crate) rss: u64,
+    /// The part of it that is not pages of files, in bytes.
+    pub(crate) anon: u64,
+    /// The most that it has been, in bytes.
+    pub(crate) peak: u64,
     /// On a CPU, all threads, in ns.
     pub(crate) cpu_ns: u64,
     /// How often a thread has gone to sleep by itself, and so has been woken.
@@ -29,9 +32,9 @@ impl Usage {
         let status = read(&format!("{folder}/status"))?;
         let io = read(&format!("{folder}/io"))?;
         let mut usage = Self {
-            rss_kb: field(&status, "VmRSS:")?,
-            anon_kb: field(&status, "RssAnon:")?,
-            peak_kb: field(&status, "VmHWM:")?,
+            rss: KB * field(&status, "VmRSS:")?,
+            anon: KB * field(&status, "RssAnon:")?,
+            peak: KB * field(&status, "VmHWM:")?,
             cpu_ns: 0,
             wakeups: 0,
             written: field(&io, "write_bytes:")?,
