@@ -21,6 +21,8 @@ impl Reader {
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         tune(&conn)?;
         conn.pragma_update(None, "query_only", true)?;
+        // Lists are read once and in order: what the reader would keep, the system keeps too.
+        conn.pragma_update(None, "cache_size", -512)?;
         Ok(Self { conn, tallies: Tallies::default() })
     }
 

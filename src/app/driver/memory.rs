@@ -10,7 +10,7 @@ use crate::model::id::TillId;
 use crate::store::{Remember, Request, StoreError};
 
 /// News about what other tills hold are kept at most this often.
-const ACKS_EVERY_MS: u64 = 30_000;
+const ACKS_EVERY_MS: u64 = 10_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Memory {
