@@ -126,7 +126,7 @@ async fn accept_all(shared: &Arc<Shared>, listener: &TcpListener) {
             accepted = listener.accept() => match accepted {
                 Ok((stream, addr)) => {
                     shared.counters.accepted.fetch_add(1, Relaxed);
-                    let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+                    let addr = canonical(addr);
                     match pending.admit(shared, &mut rates, addr) {
                         Ok(()) => pending.start(shared, stream, addr),
                         Err(why) => shared.refuse(addr, why),
@@ -142,6 +142,14 @@ async fn accept_all(shared: &Arc<Shared>, listener: &TcpListener) {
             Some(ended) = pending.tasks.join_next_with_id() => pending.end(ended, &mut rates),
         }
         shared.counters.pending.store(pending.tasks.len(), Relaxed);
+    }
+}
+
+/// An IPv4 address as such, where the socket takes both families. A link-local IPv6 one keeps its scope: nobody can dial it without.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, addr.port()),
+        IpAddr::V6(_) => addr,
     }
 }
 
@@ -185,5 +193,21 @@ impl Pending {
         {
             rates.give_back(address);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv6Addr, SocketAddrV6};
+
+    use super::*;
+
+    #[test]
+    fn an_accepted_address_can_be_dialled() {
+        let mapped: SocketAddr = "[::ffff:192.168.1.21]:40000".parse().unwrap();
+        assert_eq!(canonical(mapped), "192.168.1.21:40000".parse().unwrap());
+        let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x21);
+        let scoped = SocketAddr::V6(SocketAddrV6::new(link_local, 40_000, 0, 2));
+        assert_eq!(canonical(scoped), scoped);
     }
 }

@@ -137,7 +137,7 @@ fn kill_while_selling() -> Vec<Step> {
 
 /// A till application that sells while the power goes, and afterwards repeats what it has no answer for.
 fn killed_selling(shop: &mut Shop) -> Result<()> {
-    let sales: Vec<_> = (0..400).map(|_| shop.sale("Café", 1)).collect();
+    let sales: Vec<_> = (0..150).map(|_| shop.sale("Café", 1)).collect();
     let pause = Duration::from_millis(100 + shop.rng.below(300));
     let (selling, sold) = (&*shop, &sales);
     let answers = thread::scope(|scope| {
