@@ -9,6 +9,9 @@ use anyhow::{Context, Result, ensure};
 /// No answer takes longer, unless something is wrong.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
+/// Fresh connections that a request is tried on.
+const TRIES_MAX: u32 = 3;
+
 /// One client of an agent. Its connection is opened by the first request and kept.
 pub(crate) struct Client {
     address: SocketAddr,
@@ -77,10 +80,20 @@ impl Client {
             self.link = Some(link);
             return Ok(answer);
         }
-        let mut link = self.connect()?;
-        let answer = round_trip(&mut link, request)?;
-        self.link = Some(link);
-        Ok(answer)
+        // An agent with all its places taken ends the idlest connection, which may be one that has just been opened.
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let mut link = self.connect()?;
+            match round_trip(&mut link, request) {
+                Ok(answer) => {
+                    self.link = Some(link);
+                    return Ok(answer);
+                }
+                Err(error) if tries == TRIES_MAX => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
     }
 }
 
