@@ -278,7 +278,7 @@ fn switched_off(sources: &[Source]) -> Vec<String> {
 /// No note to do something later, and no path of one developer's machine, in any text file.
 fn leftovers(sources: &[Source]) -> Vec<String> {
     let notes = ["TODO", "FIXME"];
-    let folders = ["/work/", "/root/", "/tmp/w/"];
+    let folders = ["home", "root", "work"].map(|name| format!("/{name}/"));
     let word = |c: char| c.is_alphanumeric() || "_-./~}$*".contains(c);
     let mut complaints = Vec::new();
     for source in sources.iter().filter(|source| !source.path.starts_with(SELF) && !source.path.ends_with(".lock")) {
@@ -293,8 +293,9 @@ fn leftovers(sources: &[Source]) -> Vec<String> {
                     complaints.push(format!("{}:{number}: {note}: do it, or open an issue", source.path));
                 }
             }
-            for folder in folders {
-                if line.match_indices(folder).any(|(at, _)| !line[..at].chars().next_back().is_some_and(word)) {
+            for folder in &folders {
+                if line.match_indices(folder.as_str()).any(|(at, _)| !line[..at].chars().next_back().is_some_and(word))
+                {
                     complaints.push(format!("{}:{number}: a path of one machine: {folder}", source.path));
                 }
             }
