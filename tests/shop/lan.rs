@@ -160,7 +160,7 @@ impl Drop for Lan {
     fn drop(&mut self) {
         let names = self.tills.keys().map(|name| self.namespace(*name)).chain([self.switch()]);
         for namespace in names {
-            // A lane that was built in part only has nothing more to clear away.
+            // Where it was built in part only, there is less to clear away.
             let _ = ip(&format!("netns del {namespace}"));
         }
     }
