@@ -16,8 +16,8 @@ const LINK_MAX: Duration = Duration::from_secs(30);
 /// Until what a start allocates is allocated.
 const WARM_UP: Duration = Duration::from_secs(3);
 
-/// Until a till has kept what it last heard of the other's log, which it does within 30 s: that write belongs to the work before.
-const SETTLE: Duration = Duration::from_secs(35);
+/// Until a till has kept what it last heard of the other's log, which it does within 10 s: that write belongs to the work before.
+const SETTLE: Duration = Duration::from_secs(15);
 
 const RSS_GOAL: u64 = 10_000_000;
 const CPU_GOAL_PERCENT: f64 = 0.5;
