@@ -21,6 +21,8 @@
 //! all, nobody knows `app`; `mesh` and `store` never know each other. Pure modules hold no runtime, database, socket, file, clock
 //! or operating-system randomness: time and entropy are arguments. `tests/tidy.rs` enforces both.
 
+#![forbid(unsafe_code)]
+
 pub mod api;
 pub mod app;
 pub mod board;

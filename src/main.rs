@@ -1,5 +1,7 @@
 //! `tillmesh`: arguments, logging, and the call of what does the work.
 
+#![forbid(unsafe_code)]
+
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;

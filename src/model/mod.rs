@@ -10,6 +10,7 @@ pub mod id;
 #[cfg(test)]
 mod laws;
 pub mod movement;
+pub mod mutant;
 pub mod op;
 pub mod register;
 pub mod roster;
