@@ -18,9 +18,10 @@ use crate::board::led::LedState;
 use crate::config::{Config, ConfigManager, ConfigNotice, DataDir, RememberedIdentity};
 use crate::discovery::{Candidates, Discovery, DiscoveryConfig};
 use crate::mesh::{self, Identity, Limits, MeshConfig, StoreKey};
+use crate::model::close::Closes;
 use crate::model::id::{BootId, TillId};
 use crate::store::{self, Author, Clock, Remember, Request, Store, StoreEvent, StoreOptions};
-use crate::sync::{Replica, ReplicaOptions};
+use crate::sync::{MemberAck, Replica, ReplicaOptions};
 use crate::wire::hello::Hello;
 use crate::wire::{PROTO_MAX, PROTO_MIN};
 
@@ -130,6 +131,11 @@ fn assemble(
         heads: known.heads,
         auto_sync: config.p2p.auto_sync,
         acks: known.acks,
+        closes: Closes::default(),
+        level: 1,
+        stamp: clock::now().wall_ms,
+        started: uptime.ms(),
+        uncovered: 0,
     });
     let mut candidates = Candidates::new(till);
     let proved = known.peers.iter().flat_map(|p| p.addresses.iter().filter_map(|a| Some((p.till, a.parse().ok()?))));
@@ -301,7 +307,7 @@ fn announce_start(config: &Config, till: TillId, api: SocketAddr, folder: &DataD
 struct Known {
     origin: crate::model::id::Origin,
     heads: crate::model::vector::VersionVector,
-    acks: std::collections::BTreeMap<TillId, crate::model::vector::VersionVector>,
+    acks: std::collections::BTreeMap<TillId, MemberAck>,
     peers: Vec<store::RememberedPeer>,
 }
 

@@ -5,6 +5,7 @@
 
 pub mod amount;
 pub mod clock;
+pub mod close;
 pub mod currency;
 pub mod id;
 #[cfg(test)]
@@ -14,5 +15,6 @@ pub mod mutant;
 pub mod op;
 pub mod register;
 pub mod roster;
+pub mod state;
 pub mod ticket;
 pub mod vector;

@@ -11,6 +11,7 @@ use super::id::{Origin, TillId, hex};
 use super::movement::Movement;
 use super::register::Edit;
 use super::roster::{Admit, Retire};
+use super::state::State;
 use super::ticket::{Refund, Ticket};
 
 /// The longest body that this version applies, in bytes. A longer one (up to [`BODY_CARRY_MAX`]) is held: stored and relayed.
@@ -137,6 +138,8 @@ pub mod kind {
     pub const ADMIT: u16 = 5;
     /// A till leaves the roster for good: [`super::Retire`].
     pub const RETIRE: u16 = 6;
+    /// A part of the state: [`super::State`].
+    pub const STATE: u16 = 7;
 }
 
 /// What an op says, decoded.
@@ -154,6 +157,8 @@ pub enum Body {
     Admit(Admit),
     /// See [`kind::RETIRE`].
     Retire(Retire),
+    /// See [`kind::STATE`].
+    State(State),
 }
 
 /// Why an op is held rather than applied.
@@ -194,6 +199,7 @@ impl Body {
             Self::Edit(b) => (kind::EDIT, canonical(b)),
             Self::Admit(b) => (kind::ADMIT, canonical(b)),
             Self::Retire(b) => (kind::RETIRE, canonical(b)),
+            Self::State(b) => (kind::STATE, canonical(b)),
         };
         Op { hlc, kind, schema: SCHEMA, body }
     }
@@ -206,7 +212,7 @@ impl Body {
         if op.body.len() > BODY_APPLY_MAX {
             return Err(HoldReason::TooLarge { bytes: op.body.len() });
         }
-        if op.schema != SCHEMA || !(kind::TICKET..=kind::RETIRE).contains(&op.kind) {
+        if op.schema != SCHEMA || !(kind::TICKET..=kind::STATE).contains(&op.kind) {
             return Err(HoldReason::Unknown { kind: op.kind, schema: op.schema });
         }
         let body = match op.kind {
@@ -215,7 +221,8 @@ impl Body {
             kind::MOVEMENT => decode(&op.body).map(Self::Movement),
             kind::EDIT => decode(&op.body).map(Self::Edit),
             kind::ADMIT => decode(&op.body).map(Self::Admit),
-            _ => decode(&op.body).map(Self::Retire),
+            kind::RETIRE => decode(&op.body).map(Self::Retire),
+            _ => decode(&op.body).map(Self::State),
         };
         body.ok_or(HoldReason::Malformed { kind: op.kind })
     }
@@ -227,7 +234,7 @@ impl Body {
             Self::Ticket(b) => Some(b.made.till),
             Self::Refund(b) => Some(b.made.till),
             Self::Movement(b) => Some(b.made.till),
-            Self::Edit(_) => None,
+            Self::Edit(_) | Self::State(_) => None,
             Self::Admit(b) => Some(b.till),
             Self::Retire(b) => Some(b.till),
         }

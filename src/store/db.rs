@@ -216,6 +216,7 @@ impl Committed {
         self.ahead.extend(other.ahead);
         self.held += other.held;
         self.origin = other.origin.or(self.origin);
+        self.logs = other.logs.or(self.logs.take());
     }
 }
 

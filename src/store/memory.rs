@@ -10,6 +10,8 @@ use crate::model::id::{Origin, TillId};
 use crate::model::op::{Head, RunningHash, Seq, kind};
 use crate::model::vector::VersionVector;
 
+use crate::sync::MemberAck;
+
 use super::error::StoreError;
 use super::reader::Reader;
 
@@ -18,10 +20,10 @@ use super::reader::Reader;
 pub enum Remember {
     /// Another till has these logs on its disk, this far, and no others: replaces what it said before.
     Ack {
-        /// The till.
-        till: TillId,
-        /// All its heads.
-        vector: VersionVector,
+        /// What it said.
+        ack: MemberAck,
+        /// How long this database's agent had run in all when that was heard, in milliseconds.
+        seen_run_ms: u64,
     },
     /// Where another till was last seen.
     Peer {
@@ -59,7 +61,7 @@ pub struct RememberedPeer {
 /// Keeps it. What is known already is not written again.
 pub(super) fn remember(conn: &Connection, what: &Remember) -> Result<(), StoreError> {
     match what {
-        Remember::Ack { till, vector } => remember_ack(conn, *till, vector),
+        Remember::Ack { ack, .. } => remember_ack(conn, ack.till, &ack.heads),
         Remember::Peer { till, name, addresses, last_seen_ms } => {
             let addresses = addresses.join(SEPARATOR);
             conn.prepare_cached(
@@ -192,14 +194,21 @@ impl Reader {
     ///
     /// # Errors
     /// The database's.
-    pub fn acks(&self) -> Result<BTreeMap<TillId, VersionVector>, StoreError> {
+    pub fn acks(&self) -> Result<BTreeMap<TillId, MemberAck>, StoreError> {
         let mut query = self.conn().prepare_cached("SELECT till, origin, seq, hash FROM ack")?;
         let mut rows = query.query([])?;
-        let mut acks: BTreeMap<TillId, VersionVector> = BTreeMap::new();
+        let mut acks: BTreeMap<TillId, MemberAck> = BTreeMap::new();
         while let Some(row) = rows.next()? {
             let seq = row.get::<_, i64>(2)?.cast_unsigned();
             let (origin, head) = (row.get::<_, i64>(1)?, Head { seq, hash: RunningHash(row.get(3)?) });
-            acks.entry(TillId(row.get(0)?)).or_default().0.insert(Origin(origin.cast_unsigned()), head);
+            let till = TillId(row.get(0)?);
+            let entry = acks.entry(till).or_insert_with(|| MemberAck {
+                till,
+                stamp: 0,
+                level: 1,
+                heads: VersionVector::default(),
+            });
+            entry.heads.0.insert(Origin(origin.cast_unsigned()), head);
         }
         Ok(acks)
     }

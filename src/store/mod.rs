@@ -61,7 +61,7 @@ pub use fields::{
 pub use handle::{Clock, Store, StoreEvent, StoreHealth, SystemEntropy};
 pub use memory::{Remember, RememberedPeer, read_note};
 pub use reader::Reader;
-pub use request::{Author, ClockAhead, Committed, Entropy, Executed, Now, Reply, Request, StoreOptions};
+pub use request::{Author, ClockAhead, Committed, Entropy, Executed, LogsNow, Now, Reply, Request, StoreOptions};
 pub use roster::{Admitted, RosterEntry};
 pub use stock::{StockCause, StockEntry};
 pub use tickets::{TicketQuery, TicketView};

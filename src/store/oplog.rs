@@ -304,6 +304,7 @@ impl Work<'_> {
                 self.done.roster |= roster::apply_retire(self.conn, retire)?;
                 None
             }
+            Body::State(_) => None,
         };
         Ok(rec)
     }

@@ -94,7 +94,7 @@ pub(super) fn read(op: &Op) -> Result<Body, HoldReason> {
         }
         Body::Admit(admit) => made(&admit.made),
         Body::Retire(retire) => made(&retire.made),
-        Body::Edit(_) => true,
+        Body::Edit(_) | Body::State(_) => true,
     };
     if sound { Ok(body) } else { Err(HoldReason::Malformed { kind: op.kind }) }
 }

@@ -6,11 +6,14 @@ use jiff::tz::TimeZone;
 
 use crate::model::amount::Quantity;
 use crate::model::clock::ClockQuality;
+use crate::model::close::{Close, Closes};
 use crate::model::id::{Origin, TillId, Uuid};
 use crate::model::movement::MovementKind;
 use crate::model::op::{Head, OpBatch};
 use crate::model::register::{EntityKind, Value};
 use crate::model::ticket::{Refund, Sale};
+use crate::model::vector::VersionVector;
+use crate::sync::Taking;
 
 use super::conflicts::ConflictId;
 use super::entity::{Change, EntityView};
@@ -136,6 +139,30 @@ pub enum Request {
     },
     /// Applies another till's ops. Answered by [`Reply::Applied`] or [`Reply::NotContinuing`].
     Apply(OpBatch),
+    /// Ends origins: their logs are cut there, and what is beyond goes on under the names of its branches. Known ends change nothing.
+    /// Answered by [`Reply::Done`].
+    End(Vec<Close>),
+    /// Writes under a fresh origin from now on, if this one is still ours. Answered by [`Reply::Done`].
+    LeaveOrigin(Origin),
+    /// Takes something of a peer's snapshot in. Answered by [`Reply::Done`].
+    Take {
+        /// Tells this snapshot from those taken before: numbers grow.
+        session: u64,
+        /// What.
+        what: Taking,
+    },
+    /// Authors up to so many uncovered rows. Answered by [`Reply::Adopted`].
+    Adopt {
+        /// At most so many.
+        rows_max: usize,
+    },
+    /// Compacts up to so many ops that all live members hold. Answered by [`Reply::Compacted`].
+    Compact {
+        /// How long this database's agent has run in all, in milliseconds.
+        run_ms: u64,
+        /// At most so many.
+        ops_max: usize,
+    },
     /// Keeps something that is this till's alone. Answered by [`Reply::Done`].
     Remember(Remember),
 }
@@ -186,6 +213,18 @@ pub enum Reply {
         /// Where it stands.
         head: Head,
     },
+    /// Rows were authored.
+    Adopted {
+        /// How many are still uncovered.
+        left: u64,
+    },
+    /// Ops were compacted.
+    Compacted {
+        /// How many.
+        ops: usize,
+        /// Whether more can be, now.
+        more: bool,
+    },
     /// Done, nothing to tell.
     Done,
 }
@@ -216,6 +255,17 @@ pub struct Committed {
     pub held: usize,
     /// The origin that this database writes under from now on, where that changed: see [`super::Db`].
     pub origin: Option<Origin>,
+    /// All logs, where one was cut, renamed or put in.
+    pub logs: Option<LogsNow>,
+}
+
+/// All logs after a change that was more than growth.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LogsNow {
+    /// Where each stands.
+    pub vector: VersionVector,
+    /// Which origins have ended.
+    pub closes: Closes,
 }
 
 /// A log that carries times too far in the future.

@@ -31,12 +31,16 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use message::{KnownPeer, Message};
+pub use message::{
+    Key, KnownPeer, LogHeader, MemberAck, Message, Part, STOCK_SUM, SnapshotAnswer, SnapshotAsk, StateDigest, table,
+};
 pub use replica::{Replica, ReplicaOptions};
 pub use session::PeerView;
 
+use crate::model::close::{Close, Closes};
 use crate::model::id::{BootId, Origin, TillId};
-use crate::model::op::{Head, OpBatch, Seq};
+use crate::model::op::{Head, Op, OpBatch, RunningHash, Seq};
+use crate::model::vector::VersionVector;
 
 /// Milliseconds of a monotonic clock; its zero does not matter.
 pub type MonoMs = u64;
@@ -53,6 +57,18 @@ pub const PULLS_PER_LINK_MAX: usize = 4;
 pub const HAVE_MAX: usize = 4096;
 /// The most peers that one `Peers` names.
 pub const PEERS_MAX: usize = 64;
+/// The most closes that one `Closes` names.
+pub const CLOSES_MAX: usize = 4096;
+/// The most members that one `Acks` names.
+pub const ACKS_MAX: usize = 32;
+/// The most places that one `Probe` names.
+pub const MARKS_MAX: usize = 64;
+/// The most parts that one answer lists.
+pub const PARTS_MAX: usize = 512;
+/// The most running hashes in one answer.
+pub const HASHES_MAX: usize = 8192;
+/// About the most bytes of rows in one part; a single row may be longer.
+pub const PART_BYTES_MAX: usize = 256 * 1024;
 /// A `Have` with news waits this long for more.
 pub const NEWS_DELAY_MS: u64 = 30;
 /// At most one `Have` to a peer in this time, beyond the first with news.
@@ -135,6 +151,61 @@ pub enum Input {
         /// What was read.
         batch: Option<OpBatch>,
     },
+    /// Ops that [`Output::Read`] asked for are compacted here.
+    ReadBelow {
+        /// For which link.
+        link: LinkId,
+        /// Whose.
+        origin: Origin,
+        /// The last compacted one.
+        floor: Seq,
+    },
+    /// Logs have changed otherwise than by growing: cut, renamed, or put in by a snapshot.
+    Logs {
+        /// All durable heads now.
+        vector: VersionVector,
+        /// All ends of origins now.
+        closes: Closes,
+    },
+    /// What [`Output::Compare`] asked for.
+    Compared {
+        /// With which peer.
+        link: LinkId,
+        /// Whose log.
+        origin: Origin,
+        /// What came of it.
+        found: Comparison,
+    },
+    /// What [`Output::Ask`] asked for.
+    Answer {
+        /// For which link.
+        link: LinkId,
+        /// What to tell the peer.
+        answer: SnapshotAnswer,
+    },
+    /// What [`Output::CompareParts`] asked for: the places, in the list, of parts that differ from what is here.
+    PartsCompared {
+        /// For which snapshot taken.
+        session: u64,
+        /// The places.
+        differ: Vec<usize>,
+    },
+    /// What [`Output::Take`] asked for is durable, or could not be done.
+    Taken {
+        /// For which snapshot taken.
+        session: u64,
+        /// Whether it was done.
+        done: bool,
+    },
+    /// What [`Output::Adopt`] asked for: how many rows are still uncovered.
+    Adopted {
+        /// How many.
+        left: u64,
+    },
+    /// What [`Output::Digest`] asked for; `None` while there are uncovered rows.
+    Digest(Option<StateDigest>),
+    /// Rows are damaged here: take a snapshot of a peer to get them again.
+    Repair,
     /// Exchange ops once, though `autoSync` is off.
     SyncNow,
     /// This till writes under another origin from now on.
@@ -168,6 +239,48 @@ pub enum Output {
         /// About how many bytes at most; at least one op.
         bytes_max: usize,
     },
+    /// Make these ends of origins durable, then say [`Input::Logs`].
+    End(Vec<Close>),
+    /// Write under a fresh origin from now on, if this one is still ours: a peer has more of it than we.
+    LeaveOrigin(Origin),
+    /// Compare a log with a peer's, from its marks (none: the peer told none yet), then say [`Input::Compared`].
+    Compare {
+        /// With which peer.
+        link: LinkId,
+        /// Whose log.
+        origin: Origin,
+        /// The peer's hashes.
+        marks: Vec<Head>,
+    },
+    /// A peer asks about the snapshot that is held for its link; answer with [`Input::Answer`].
+    Ask {
+        /// Which link.
+        link: LinkId,
+        /// What.
+        ask: SnapshotAsk,
+    },
+    /// Compare parts of a peer's table with what is here, then say [`Input::PartsCompared`].
+    CompareParts {
+        /// For which snapshot taken.
+        session: u64,
+        /// Of which table.
+        table: u16,
+        /// Beyond this key.
+        after: Key,
+        /// The peer's parts.
+        parts: Vec<Part>,
+    },
+    /// Take something of a peer's snapshot in, durably, then say [`Input::Taken`].
+    Take {
+        /// For which snapshot taken: numbers grow.
+        session: u64,
+        /// What.
+        what: Taking,
+    },
+    /// Author some of the uncovered rows: then come [`Input::Committed`] and [`Input::Adopted`].
+    Adopt,
+    /// Sum up the state, then say [`Input::Digest`].
+    Digest,
     /// Say goodbye and close.
     Close {
         /// Which link.
@@ -177,6 +290,58 @@ pub enum Output {
     },
     /// Something that a person or another part should know.
     Event(Event),
+}
+
+/// What is taken of a peer's snapshot.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Taking {
+    /// The rows of a part, checked by digest. They join what is here, and are uncovered until the snapshot's heads are put in.
+    Rows {
+        /// Of which table.
+        table: u16,
+        /// The rows.
+        rows: Vec<Op>,
+    },
+    /// A part of the table is here as it is there: uncovered rows of it are covered by this snapshot too.
+    Same {
+        /// Of which table.
+        table: u16,
+        /// Beyond this key.
+        after: Key,
+        /// Up to and with this one.
+        upto: Key,
+    },
+    /// Running hashes of a log, to be put in with its head.
+    Hashes {
+        /// Whose log.
+        origin: Origin,
+        /// The running hash before its first op.
+        base: RunningHash,
+        /// The sequence number of the first hash: the one after those taken before, or after what is here and agrees.
+        from: Seq,
+        /// One for each op.
+        hashes: Vec<RunningHash>,
+    },
+    /// All is here: ends and logs are put in, in one transaction, then comes [`Input::Logs`] too.
+    Logs {
+        /// The ends that the snapshot knows.
+        closes: Vec<Close>,
+        /// Its logs.
+        logs: Vec<LogHeader>,
+    },
+}
+
+/// What came of comparing a log with a peer's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Comparison {
+    /// They agree as far as both go.
+    Same,
+    /// They part after this sequence number.
+    Parted(Seq),
+    /// Somewhere between two marks: the peer is to be told these.
+    Narrow(Vec<Head>),
+    /// There is no such log here.
+    Unknown,
 }
 
 /// Why a replica closes a link.
@@ -205,7 +370,7 @@ pub enum Event {
     PeerHas(TillId),
     /// A till told addresses of others.
     PeersTold(Vec<KnownPeer>),
-    /// Two contents stand at one place of an origin's log. It is exchanged no more.
+    /// Two contents stand at one place of an origin's log: it ends there, its branches go on under names of their own.
     Fork {
         /// The origin.
         origin: Origin,
@@ -217,6 +382,20 @@ pub enum Event {
         /// The till where it was seen.
         seen_at: TillId,
     },
+    /// A snapshot is being taken.
+    Snapshot(SnapshotProgress),
+    /// No snapshot is being taken any more.
+    SnapshotOver {
+        /// Whether it was taken whole.
+        complete: bool,
+    },
+    /// A till that holds the same ops has another state (`true`), or has the same again.
+    Divergence {
+        /// The till.
+        till: TillId,
+        /// Whether the states differ.
+        differ: bool,
+    },
     /// A sync on demand is over.
     Synced {
         /// Ops received in it.
@@ -224,4 +403,15 @@ pub enum Event {
         /// Whether every linked till and we now hold the same.
         complete: bool,
     },
+}
+
+/// How far the taking of a snapshot is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnapshotProgress {
+    /// Who gives it.
+    pub from: TillId,
+    /// Rows that are here.
+    pub rows: u64,
+    /// About how many it has.
+    pub of: u64,
 }

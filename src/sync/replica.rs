@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::message::{KnownPeer, Message};
+use super::message::{KnownPeer, MemberAck, Message};
 use super::pull::Pull;
 use super::session::{PeerView, Session};
 use super::{
     ACK_BYTES, CloseReason, DEAD_AFTER_MS, EPISODE_MS, Event, HAVE_MAX, Input, LinkId, MonoMs, Output, PEERS_MAX,
     PING_AFTER_MS, TIMER_GRAIN_MS,
 };
+use crate::model::close::Closes;
 use crate::model::id::{BootId, Origin, TillId};
 use crate::model::op::{Head, OpBatch, Seq};
 use crate::model::vector::VersionVector;
@@ -27,7 +28,17 @@ pub struct ReplicaOptions {
     /// Whether ops are exchanged whenever there is a link, or on [`Input::SyncNow`] alone.
     pub auto_sync: bool,
     /// What other tills are known to hold, from earlier runs.
-    pub acks: BTreeMap<TillId, VersionVector>,
+    pub acks: BTreeMap<TillId, MemberAck>,
+    /// Ends of origins.
+    pub closes: Closes,
+    /// The highest level of ops that this till applies.
+    pub level: u16,
+    /// Milliseconds of the hybrid clock at `started`: the stamps of our acks go on from there.
+    pub stamp: u64,
+    /// When the replica is made.
+    pub started: MonoMs,
+    /// How many rows of a snapshot that was not finished are here, uncovered.
+    pub uncovered: u64,
 }
 
 /// One origin's log, as far as syncing it needs to know.
@@ -66,7 +77,7 @@ pub struct Replica {
     pub(super) sessions: BTreeMap<LinkId, Session>,
     pub(super) pulls: BTreeMap<Origin, Pull>,
     pub(super) episode: Option<Episode>,
-    pub(super) acks: BTreeMap<TillId, VersionVector>,
+    pub(super) acks: BTreeMap<TillId, MemberAck>,
     pub(super) known: Vec<KnownPeer>,
     pub(super) next_ping: u64,
     pub(super) duplicates: u64,
@@ -109,6 +120,7 @@ impl Replica {
             Input::Origin(origin) => self.on_origin(origin),
             Input::Known(known) => self.on_known(known),
             Input::Tick => {}
+            _ => {}
         }
         self.run_timers(now);
         std::mem::take(&mut self.out)
@@ -159,7 +171,7 @@ impl Replica {
     #[must_use]
     pub fn held_elsewhere(&self) -> Seq {
         let own = self.head(self.origin).seq;
-        self.acks.values().map(|held| held.seq(self.origin)).filter(|seq| *seq <= own).max().unwrap_or(0)
+        self.acks.values().map(|held| held.heads.seq(self.origin)).filter(|seq| *seq <= own).max().unwrap_or(0)
     }
 
     /// The origin under which this till writes.
@@ -168,10 +180,10 @@ impl Replica {
         self.origin
     }
 
-    /// What a till is known to hold durably.
+    /// What a till is known to hold durably, as it said.
     #[must_use]
-    pub fn held_by(&self, till: TillId) -> VersionVector {
-        self.acks.get(&till).cloned().unwrap_or_default()
+    pub fn held_by(&self, till: TillId) -> Option<MemberAck> {
+        self.acks.get(&till).cloned()
     }
 
     /// Ops that arrived though we had them: none in a healthy full mesh.
@@ -208,6 +220,7 @@ impl Replica {
                 peers.truncate(PEERS_MAX);
                 self.event(Event::PeersTold(peers));
             }
+            _ => {}
         }
     }
 
@@ -230,10 +243,15 @@ impl Replica {
             } else if origin == self.origin && head.seq > ours.seq {
                 self.on_own_origin_ahead(link);
             } else {
-                let held = self.acks.entry(till).or_default();
-                more |= head.seq > held.seq(origin);
-                if head.seq >= held.seq(origin) {
-                    held.0.insert(origin, head);
+                let held = self.acks.entry(till).or_insert_with(|| MemberAck {
+                    till,
+                    stamp: 0,
+                    level: 1,
+                    heads: VersionVector::default(),
+                });
+                more |= head.seq > held.heads.seq(origin);
+                if head.seq >= held.heads.seq(origin) {
+                    held.heads.0.insert(origin, head);
                 }
             }
         }

@@ -63,6 +63,11 @@ impl Shop {
             heads: VersionVector::default(),
             auto_sync,
             acks: BTreeMap::new(),
+            closes: Closes::default(),
+            level: 1,
+            stamp: 1,
+            started: 0,
+            uncovered: 0,
         };
         let replica = Replica::new(options);
         self.tills.push(Till { replica, logs: BTreeMap::new(), heads: BTreeMap::new(), events: vec![], broken: false });

@@ -175,6 +175,7 @@ impl Driver {
                 Output::Read { link, origin, from, bytes_max } => self.read_ops(link, origin, from, bytes_max),
                 Output::Close { link, reason } => self.close(link, reason),
                 Output::Event(event) => self.on_event(event),
+                _ => {}
             }
         }
     }
@@ -249,6 +250,7 @@ impl Driver {
                 warn!("P2P: {who} has more of this till's own changes than this till: its database is an old copy");
                 self.set_alert(Code::Fork, "", Some(format!("{who} has more of this till's own changes than itself")));
             }
+            Event::Snapshot(_) | Event::SnapshotOver { .. } | Event::Divergence { .. } => {}
             Event::Synced { received, complete } => {
                 info!("P2P: synchronised on demand, {received} changes received, complete: {complete}");
             }

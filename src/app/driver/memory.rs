@@ -39,7 +39,9 @@ impl Driver {
         }
         self.memory.due = None;
         for till in std::mem::take(&mut self.memory.acked) {
-            self.remember(Remember::Ack { till, vector: self.replica.held_by(till) });
+            if let Some(ack) = self.replica.held_by(till) {
+                self.remember(Remember::Ack { ack, seen_run_ms: 0 });
+            }
         }
     }
 

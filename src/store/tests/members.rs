@@ -7,6 +7,7 @@ use crate::model::roster::{Admit, Retire};
 use crate::model::ticket::Made;
 use crate::model::vector::VersionVector;
 use crate::store::{Remember, RememberedPeer};
+use crate::sync::MemberAck;
 
 fn key(n: u8) -> ([u8; 32], TillId) {
     ([n; 32], TillId::of_public_key(&[n; 32]))
@@ -96,8 +97,9 @@ fn sales_that_no_other_till_has_are_counted() {
         assert_eq!(reader.only_here(None).unwrap(), n as u64 + 1);
     }
     let ack = |till: &mut Till, n, head: Head| {
-        let vector = VersionVector::from_iter([(origin, head)]);
-        till.ask(Request::Remember(Remember::Ack { till: key(n).1, vector })).unwrap();
+        let heads = VersionVector::from_iter([(origin, head)]);
+        let ack = MemberAck { till: key(n).1, stamp: head.seq, level: 1, heads };
+        till.ask(Request::Remember(Remember::Ack { ack, seen_run_ms: 0 })).unwrap();
     };
     ack(&mut till, 2, heads[2]);
     assert_eq!(reader.only_here(None).unwrap(), 4);
