@@ -70,8 +70,8 @@ fn own(reader: &Reader, text: &mut String) -> std::fmt::Result {
             None => break,
         }
     }
-    for (till, vector) in reader.acks().expect("acks") {
-        for (origin, head) in vector.0 {
+    for (till, ack) in reader.acks().expect("acks") {
+        for (origin, head) in ack.heads.0 {
             writeln!(text, "ack of {till}: {origin} {} {:?}", head.seq, head.hash)?;
         }
     }

@@ -14,6 +14,7 @@ use tillmesh::store::{
     Author, Change, Code, ConflictId, Db, Entropy, Now, Reader, Remember, Reply, Request, StoreError, StoreOptions,
     TicketView, backup, restore,
 };
+use tillmesh::sync::MemberAck;
 
 /// Noon of 22 November 2026 in Tunis, in milliseconds since 1970: the shop's first day.
 const NOON: u64 = 1_795_345_200_000;
@@ -285,8 +286,9 @@ fn settle_some(till: &mut Till) {
 }
 
 fn remember(till: &mut Till, other: &Till) {
-    let vector = other.reader().vector().expect("a vector");
-    till.done(Request::Remember(Remember::Ack { till: till_id(2), vector }));
+    let heads = other.reader().vector().expect("a vector");
+    let ack = MemberAck { till: till_id(2), stamp: NOON, level: 1, heads };
+    till.done(Request::Remember(Remember::Ack { ack, seen_run_ms: 0 }));
     for n in [2, 3] {
         let addresses = vec![format!("192.168.1.2{n}:3030"), format!("[fe80::{n}%eth0]:3030")];
         let name = format!("Caisse {n}");
