@@ -5,6 +5,7 @@ pub mod cli;
 mod clock;
 mod driver;
 pub mod logging;
+mod machine;
 mod run;
 
 pub use run::{RunOptions, run};

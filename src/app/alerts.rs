@@ -17,6 +17,9 @@ pub(super) enum Code {
     ClockUntrusted,
     PeerClockAhead,
     Fork,
+    Clone,
+    Divergence,
+    StoreDamaged,
     StoreFault,
     CurrencyMismatch,
     WrongStoreKey,
@@ -81,6 +84,9 @@ impl Code {
             Self::ClockUntrusted => "clockUntrusted",
             Self::PeerClockAhead => "peerClockAhead",
             Self::Fork => "fork",
+            Self::Clone => "clone",
+            Self::Divergence => "divergence",
+            Self::StoreDamaged => "storeDamaged",
             Self::StoreFault => "storeFault",
             Self::CurrencyMismatch => "currencyMismatch",
             Self::WrongStoreKey => "wrongStoreKey",
@@ -94,9 +100,13 @@ impl Code {
 
     pub(super) fn severity(self) -> Severity {
         match self {
-            Self::PortInUse | Self::Fork | Self::StoreFault | Self::CurrencyMismatch | Self::ConfigDamaged => {
-                Severity::Critical
-            }
+            Self::PortInUse
+            | Self::Fork
+            | Self::Divergence
+            | Self::StoreDamaged
+            | Self::StoreFault
+            | Self::CurrencyMismatch
+            | Self::ConfigDamaged => Severity::Critical,
             _ => Severity::Warning,
         }
     }
@@ -162,7 +172,7 @@ impl Alerts {
 mod tests {
     use super::*;
 
-    const ALL: [Code; 15] = [
+    const ALL: [Code; 18] = [
         Code::Disconnected,
         Code::PeerUnreachable,
         Code::PortInUse,
@@ -170,6 +180,9 @@ mod tests {
         Code::ClockUntrusted,
         Code::PeerClockAhead,
         Code::Fork,
+        Code::Clone,
+        Code::Divergence,
+        Code::StoreDamaged,
         Code::StoreFault,
         Code::CurrencyMismatch,
         Code::WrongStoreKey,

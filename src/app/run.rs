@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::alerts::{Alerts, Code};
 use super::clock::{self, Uptime};
 use super::driver::{Driver, Ears, Parts};
+use super::machine::{MACHINE_NOTE, Machine};
 use crate::api::{self, AgentStatus, ApiCommand, ApiContext, LogRing};
 use crate::board::led::LedState;
 use crate::config::{Config, ConfigManager, ConfigNotice, DataDir, RememberedIdentity};
@@ -88,17 +89,24 @@ struct Opened {
 async fn open(folder: &DataDir) -> anyhow::Result<(Opened, mpsc::UnboundedReceiver<StoreEvent>)> {
     let uptime = Uptime::start();
     let (manager, notices) = open_config(folder)?;
+    let machine = Machine::this();
+    let moved = leave_identity_of_other_box(folder, &machine)?;
     let identity = Identity::from_private(*folder.load_or_create_till_key()?.as_bytes())?;
     let (events, heard) = mpsc::unbounded_channel();
     let clock: Clock = Arc::new(clock::now);
     let store = Store::spawn(store_options(folder, manager.config(), &identity), clock, events)?;
-    let note = Remember::Note { key: IDENTITY_NOTE.into(), value: Some(manager.identity_json()) };
-    if let Err(error) = store.submit(Request::Remember(note)).await {
-        // A full disk does not keep a till from starting: what it has sold can still be read and fetched.
-        warn!("the database could not be told who this till is: {error}");
+    for (key, value) in [(IDENTITY_NOTE, manager.identity_json()), (MACHINE_NOTE, machine.to_note())] {
+        let note = Remember::Note { key: key.into(), value: Some(value) };
+        if let Err(error) = store.submit(Request::Remember(note)).await {
+            // A full disk does not keep a till from starting: what it has sold can still be read and fetched.
+            warn!("the database could not be told who this till is: {error}");
+        }
     }
     let known = Known::read(&store).await?;
-    let alerts = notice_alerts(&notices, uptime);
+    let mut alerts = notice_alerts(&notices, uptime);
+    if moved {
+        alerts.set(uptime.ms(), clock::now().wall_ms, Code::Clone, "", Some(String::new()));
+    }
     Ok((Opened { uptime, manager, alerts, identity, store, known }, heard))
 }
 
@@ -193,6 +201,23 @@ fn open_config(folder: &DataDir) -> anyhow::Result<(ConfigManager, Vec<ConfigNot
         }
     }
     Ok((manager, notices))
+}
+
+/// Where the data folder woke up in another box than the one that its database remembers, its key goes aside: the other box may be alive,
+/// and two tills of one key would write under one name. The store mints a fresh origin for the new key. A restored database of another
+/// till, beside a key of this one, needs none of that.
+fn leave_identity_of_other_box(folder: &DataDir, machine: &Machine) -> anyhow::Result<bool> {
+    if !folder.has_database()? {
+        return Ok(false);
+    }
+    let note = store::read_note(&folder.database(), MACHINE_NOTE)?;
+    let other = note.and_then(|note| Machine::of_note(&note)).is_some_and(|known| machine.is_other_than(&known));
+    let key = Identity::from_private(*folder.load_or_create_till_key()?.as_bytes())?;
+    let moved = other && store::read_writer(&folder.database())? == Some(key.till());
+    if moved && let Some(aside) = folder.set_aside_till_key()? {
+        warn!("this data was another box's: this till takes a new key; the former one is {}", aside.display());
+    }
+    Ok(moved)
 }
 
 fn notice_alerts(notices: &[ConfigNotice], uptime: Uptime) -> Alerts {

@@ -26,7 +26,7 @@ pub enum FolderError {
     /// The system refuses something.
     #[error("cannot {doing} {}: {source}; check its owner, its mode and the free space", path.display())]
     Io {
-        /// `create`, `read`, `write`, `lock`.
+        /// `create`, `read`, `write`, `move`, `lock`.
         doing: &'static str,
         /// The file or folder.
         path: PathBuf,
@@ -149,6 +149,20 @@ impl DataDir {
         // Best effort: a folder brought back from a backup may have lost its modes, and not be ours to change.
         let _ = file::restrict(&path, 0o600);
         Ok(TillKey(key))
+    }
+
+    /// Moves the till's private key aside, so that the next [`DataDir::load_or_create_till_key`] makes a new one: for a folder that woke up
+    /// in another box. Gives its new name; `None` where there was none.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn set_aside_till_key(&self) -> Result<Option<PathBuf>, FolderError> {
+        let path = self.till_key();
+        if self.read(&path)?.is_none() {
+            return Ok(None);
+        }
+        let aside = self.0.join("till.key.of-other-box");
+        file::move_aside(&path, &aside).map(Some).map_err(|e| self.io("move", &path, e))
     }
 
     /// The API token, made on the first start, and made anew where the file is damaged: whoever uses it reads the file.

@@ -248,3 +248,13 @@ impl Reader {
 pub fn read_note(database: &Path, key: &str) -> Result<Option<String>, StoreError> {
     Reader::open(database)?.memory(key)
 }
+
+/// The till that writes a database; `None` where none has yet.
+///
+/// # Errors
+/// The database's.
+pub fn read_writer(database: &Path) -> Result<Option<TillId>, StoreError> {
+    let reader = Reader::open(database)?;
+    let mut query = reader.conn().prepare("SELECT till FROM origin WHERE own = 1")?;
+    Ok(query.query_row([], |row| row.get(0)).optional()?.map(TillId))
+}

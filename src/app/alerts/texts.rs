@@ -3,7 +3,7 @@
 use super::{Code, Texts};
 
 /// One entry a code.
-pub(super) static TEXTS: [(Code, Texts); 15] = [
+pub(super) static TEXTS: [(Code, Texts); 18] = [
     (
         Code::Disconnected,
         Texts {
@@ -58,6 +58,30 @@ pub(super) static TEXTS: [(Code, Texts); 15] = [
             en: "Two tills have written under one identity (a copied card or a restored backup). Nothing is lost; call the vendor.",
             fr: "Deux caisses ont écrit sous une même identité (carte copiée ou sauvegarde restaurée). Rien n'est perdu ; appelez le fournisseur.",
             ar: "كتب صندوقان بهوية واحدة (بطاقة منسوخة أو نسخة مستعادة). لم يضع شيء؛ اتصل بالمورد.",
+        },
+    ),
+    (
+        Code::Clone,
+        Texts {
+            en: "This till's data was used in another box before. It took a new identity; nothing is lost. If the other box is gone for good, retire its till.",
+            fr: "Les données de cette caisse viennent d'un autre boîtier. Elle a pris une nouvelle identité ; rien n'est perdu. Si l'autre boîtier n'existe plus, retirez sa caisse.",
+            ar: "بيانات هذا الصندوق كانت في جهاز آخر. أخذ هوية جديدة ولم يضع شيء. إذا لم يعد الجهاز الآخر موجودا فأخرج صندوقه من المتجر.",
+        },
+    ),
+    (
+        Code::Divergence,
+        Texts {
+            en: "Two tills hold the same changes and yet do not show the same data. It is being compared and fetched again; call the vendor if this stays.",
+            fr: "Deux caisses ont les mêmes changements mais pas les mêmes données. Elles sont comparées et reprises ; appelez le fournisseur si cela dure.",
+            ar: "صندوقان لديهما نفس التغييرات ولا يعرضان نفس البيانات. تجري المقارنة والجلب من جديد؛ اتصل بالمورد إن استمر ذلك.",
+        },
+    ),
+    (
+        Code::StoreDamaged,
+        Texts {
+            en: "Some data on this till's card has gone bad. It is fetched again from the other tills; replace the card soon.",
+            fr: "Des données de la carte de cette caisse sont abîmées. Elles sont reprises des autres caisses ; remplacez bientôt la carte.",
+            ar: "تلفت بعض البيانات على بطاقة هذا الصندوق. يجري جلبها من الصناديق الأخرى؛ استبدل البطاقة قريبا.",
         },
     ),
     (
