@@ -21,6 +21,7 @@ use crate::discovery::{Candidates, Discovery, DiscoveryConfig};
 use crate::mesh::{self, Identity, Limits, MeshConfig, StoreKey};
 use crate::model::close::Closes;
 use crate::model::id::{BootId, TillId};
+use crate::model::level::LEVEL;
 use crate::store::{self, Author, Clock, Remember, Request, Store, StoreEvent, StoreOptions};
 use crate::sync::{MemberAck, Replica, ReplicaOptions};
 use crate::wire::hello::Hello;
@@ -140,7 +141,7 @@ fn assemble(
         auto_sync: config.p2p.auto_sync,
         acks: known.acks,
         closes: Closes::default(),
-        level: 1,
+        level: LEVEL,
         stamp: clock::now().wall_ms,
         started: uptime.ms(),
         uncovered: 0,
@@ -243,7 +244,7 @@ fn store_options(folder: &DataDir, config: &Config, identity: &Identity) -> Stor
         currency: currency(config),
         time_zone: config.store.time_zone.clone(),
     };
-    StoreOptions { path: folder.database(), author }
+    StoreOptions { path: folder.database(), author, level: LEVEL }
 }
 
 fn currency(config: &Config) -> [u8; 3] {

@@ -10,8 +10,11 @@ pub mod currency;
 pub mod id;
 #[cfg(test)]
 mod laws;
+pub mod level;
 pub mod movement;
 pub mod mutant;
+#[cfg(feature = "next")]
+pub mod note;
 pub mod op;
 pub mod register;
 pub mod roster;

@@ -8,7 +8,10 @@ use sha2::{Digest, Sha256};
 
 use super::clock::Hlc;
 use super::id::{Origin, TillId, hex};
+use super::level;
 use super::movement::Movement;
+#[cfg(feature = "next")]
+use super::note::Note;
 use super::register::Edit;
 use super::roster::{Admit, Retire};
 use super::state::State;
@@ -140,6 +143,9 @@ pub mod kind {
     pub const RETIRE: u16 = 6;
     /// A part of the state: [`super::State`].
     pub const STATE: u16 = 7;
+    /// A remark: [`super::Note`].
+    #[cfg(feature = "next")]
+    pub const NOTE: u16 = 8;
 }
 
 /// What an op says, decoded.
@@ -159,6 +165,9 @@ pub enum Body {
     Retire(Retire),
     /// See [`kind::STATE`].
     State(State),
+    /// See [`kind::NOTE`].
+    #[cfg(feature = "next")]
+    Note(Note),
 }
 
 /// Why an op is held rather than applied.
@@ -200,6 +209,8 @@ impl Body {
             Self::Admit(b) => (kind::ADMIT, canonical(b)),
             Self::Retire(b) => (kind::RETIRE, canonical(b)),
             Self::State(b) => (kind::STATE, canonical(b)),
+            #[cfg(feature = "next")]
+            Self::Note(b) => (kind::NOTE, canonical(b)),
         };
         Op { hlc, kind, schema: SCHEMA, body }
     }
@@ -212,7 +223,7 @@ impl Body {
         if op.body.len() > BODY_APPLY_MAX {
             return Err(HoldReason::TooLarge { bytes: op.body.len() });
         }
-        if op.schema != SCHEMA || !(kind::TICKET..=kind::STATE).contains(&op.kind) {
+        if op.schema != SCHEMA || level::of_kind(op.kind) > level::LEVEL {
             return Err(HoldReason::Unknown { kind: op.kind, schema: op.schema });
         }
         let body = match op.kind {
@@ -222,6 +233,8 @@ impl Body {
             kind::EDIT => decode(&op.body).map(Self::Edit),
             kind::ADMIT => decode(&op.body).map(Self::Admit),
             kind::RETIRE => decode(&op.body).map(Self::Retire),
+            #[cfg(feature = "next")]
+            kind::NOTE => decode(&op.body).map(Self::Note),
             _ => decode(&op.body).map(Self::State),
         };
         body.ok_or(HoldReason::Malformed { kind: op.kind })
@@ -235,6 +248,8 @@ impl Body {
             Self::Refund(b) => Some(b.made.till),
             Self::Movement(b) => Some(b.made.till),
             Self::Edit(_) | Self::State(_) => None,
+            #[cfg(feature = "next")]
+            Self::Note(b) => Some(b.made.till),
             Self::Admit(b) => Some(b.till),
             Self::Retire(b) => Some(b.till),
         }

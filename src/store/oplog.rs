@@ -305,6 +305,8 @@ impl Work<'_> {
                 None
             }
             Body::State(_) => None,
+            #[cfg(feature = "next")]
+            Body::Note(_) => None,
         };
         Ok(rec)
     }

@@ -95,6 +95,8 @@ pub(super) fn read(op: &Op) -> Result<Body, HoldReason> {
         Body::Admit(admit) => made(&admit.made),
         Body::Retire(retire) => made(&retire.made),
         Body::Edit(_) | Body::State(_) => true,
+        #[cfg(feature = "next")]
+        Body::Note(note) => made(&note.made),
     };
     if sound { Ok(body) } else { Err(HoldReason::Malformed { kind: op.kind }) }
 }

@@ -28,6 +28,8 @@ pub struct StoreOptions {
     pub path: PathBuf,
     /// Who writes.
     pub author: Author,
+    /// The highest level of ops that is applied: [`crate::model::level::LEVEL`], but in tests of mixed versions.
+    pub level: u16,
 }
 
 /// The till that writes: what goes into every record that it makes.

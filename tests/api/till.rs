@@ -60,7 +60,8 @@ impl Till {
             currency: *b"TND",
             time_zone: jiff::tz::TimeZone::get("Africa/Tunis").unwrap(),
         };
-        let options = StoreOptions { path: folder.path().join("till.db"), author };
+        let options =
+            StoreOptions { path: folder.path().join("till.db"), author, level: tillmesh::model::level::LEVEL };
         let (events, mut heard) = mpsc::unbounded_channel();
         let store = Store::spawn(options, Arc::new(now), events).unwrap();
         let (commands, mut wishes) = mpsc::channel(8);

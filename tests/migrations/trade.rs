@@ -71,7 +71,7 @@ pub(crate) fn options(n: u8, path: &Path) -> StoreOptions {
         currency: *b"TND",
         time_zone: TimeZone::get("Africa/Tunis").expect("a known zone"),
     };
-    StoreOptions { path: path.to_owned(), author }
+    StoreOptions { path: path.to_owned(), author, level: tillmesh::model::level::LEVEL }
 }
 
 pub(crate) struct Till {

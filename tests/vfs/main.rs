@@ -61,7 +61,7 @@ impl Till {
             currency: *b"TND",
             time_zone: TimeZone::UTC,
         };
-        let options = StoreOptions { path: self.path(), author };
+        let options = StoreOptions { path: self.path(), author, level: tillmesh::model::level::LEVEL };
         self.random.0 += 1;
         self.db = Some(Db::open(&options, NOW, Box::new(Counting(self.random.0))).expect("the database opens"));
     }

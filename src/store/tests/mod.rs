@@ -19,6 +19,7 @@ use super::{Author, Db, Entropy, Executed, Now, Reader, Reply, Request, StoreErr
 use crate::model::amount::{Money, Quantity};
 use crate::model::clock::ClockQuality;
 use crate::model::id::{Origin, TillId, Uuid};
+use crate::model::level::LEVEL;
 use crate::model::movement::MovementKind;
 use crate::model::op::{Head, OpBatch};
 use crate::model::ticket::{Line, Payment, PaymentMethod, Sale};
@@ -69,7 +70,7 @@ pub(super) struct Till {
 impl Till {
     pub(super) fn new(n: u8) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = StoreOptions { path: dir.path().join("till.db"), author: author(n) };
+        let options = StoreOptions { path: dir.path().join("till.db"), author: author(n), level: LEVEL };
         let mut till = Self { db: None, options, now_ms: NOON, seed: u64::from(n) << 32, dir };
         till.open();
         till

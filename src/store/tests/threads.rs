@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::super::{Store, StoreEvent};
 use super::*;
+use crate::model::level::LEVEL;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -42,7 +43,7 @@ struct Running {
 
 fn start() -> Running {
     let dir = tempfile::tempdir().unwrap();
-    let options = StoreOptions { path: dir.path().join("till.db"), author: author(1) };
+    let options = StoreOptions { path: dir.path().join("till.db"), author: author(1), level: LEVEL };
     let (send, events) = mpsc::unbounded_channel();
     let gate = Arc::<Gate>::default();
     let passing = gate.clone();
