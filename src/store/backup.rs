@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::db::{lock, tune};
 use super::error::StoreError;
-use super::oplog::Logs;
+use super::logs::Logs;
 use super::request::Entropy;
 use super::schema;
 

@@ -14,7 +14,7 @@ use crate::model::id::Origin;
 use crate::model::op::OpBatch;
 
 use super::error::StoreError;
-use super::oplog::Logs;
+use super::logs::Logs;
 use super::reader::Reader;
 use super::request::{Committed, Entropy, Executed, Now, Reply, Request, StoreOptions};
 use super::schema;

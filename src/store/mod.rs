@@ -29,8 +29,9 @@ mod entity;
 mod error;
 mod fields;
 mod handle;
+mod logs;
 mod memory;
-mod oplog;
+
 mod products;
 mod reader;
 mod record;

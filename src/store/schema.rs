@@ -17,8 +17,21 @@ pub(super) const APPLICATION_ID: i32 = 0x7469_6c6c;
 /// The schema that this version writes.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
 
+/// From one version to the next.
+struct Migration {
+    sql: &'static str,
+    /// What SQL alone cannot do, after it and in the same transaction.
+    then: fn(&Connection) -> Result<(), StoreError>,
+}
+
+impl Migration {
+    const fn of(sql: &'static str) -> Self {
+        Self { sql, then: |_| Ok(()) }
+    }
+}
+
 /// From version n to n + 1, at index n.
-const MIGRATIONS: &[&str] = &[V1];
+const MIGRATIONS: &[Migration] = &[Migration::of(V1), Migration::of(V2)];
 
 const V1: &str = "
 -- Logs. own: 1 = this database authors it, 2 = it did before, 0 = another's. till = who authors it, for an own one. base = running
@@ -98,6 +111,48 @@ CREATE TABLE roster (
 CREATE TABLE memory (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 ";
 
+const V2: &str = "
+-- Running hashes of compacted ops, kept for good: 8 bytes each, 120 to a row; that of op n is in chunk (n - 1) / 120. So are those of
+-- logs that are being taken.
+CREATE TABLE hashes (
+    origin_idx INTEGER NOT NULL, chunk INTEGER NOT NULL, hashes BLOB NOT NULL,
+    PRIMARY KEY (origin_idx, chunk)) WITHOUT ROWID;
+-- Logs that are being taken from a snapshot. idx is no idx of origin, until the log is put in. after, hash: a place in our log of that
+-- name where it agrees with this one, and the hash there (0: none, hash = base); the hashes of the ops from there to head are here.
+CREATE TABLE staged (
+    idx INTEGER PRIMARY KEY, session INTEGER NOT NULL, origin INTEGER NOT NULL UNIQUE, base BLOB NOT NULL,
+    after INTEGER NOT NULL, hash BLOB NOT NULL, head INTEGER NOT NULL);
+-- Where origins end: the last op that all branches have in common.
+CREATE TABLE close (origin INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
+-- Other tills, as their acks tell. stamp, level: see sync::MemberAck. seen_run_ms = when one was last heard of, in this agent's running
+-- time.
+CREATE TABLE member (
+    till BLOB PRIMARY KEY, stamp INTEGER NOT NULL, level INTEGER NOT NULL, seen_run_ms INTEGER NOT NULL) WITHOUT ROWID;
+-- How far logs went at some moments of this agent's running time; those that were compacted to their head are left out.
+CREATE TABLE mark (
+    run_ms INTEGER NOT NULL, origin_idx INTEGER NOT NULL, head INTEGER NOT NULL,
+    PRIMARY KEY (run_ms, origin_idx)) WITHOUT ROWID;
+-- Tickets of an own log that were compacted while no other till had them.
+ALTER TABLE origin ADD COLUMN alone INTEGER NOT NULL DEFAULT 0;
+-- Rows taken from a snapshot whose logs are not put in yet. tbl: see sync::table. key: the row's key there.
+CREATE TABLE uncovered (
+    tbl INTEGER NOT NULL, key BLOB NOT NULL, session INTEGER NOT NULL, PRIMARY KEY (tbl, key)) WITHOUT ROWID;
+-- What the rows of a table add up to: 16 bytes, big-endian. tbl: see sync::table and sync::STOCK_SUM. sum of an entity: its share.
+CREATE TABLE digest (tbl INTEGER PRIMARY KEY, sum BLOB NOT NULL);
+ALTER TABLE entity ADD COLUMN sum BLOB NOT NULL DEFAULT x'00000000000000000000000000000000';
+-- Ops, and rows of snapshots, that this version cannot apply, by hash of kind, schema and body. With bytes of their own: the op that
+-- brought one may be compacted.
+ALTER TABLE held RENAME TO held_of_1;
+CREATE TABLE held (
+    hash BLOB PRIMARY KEY NOT NULL, hlc INTEGER NOT NULL, kind INTEGER NOT NULL, schema INTEGER NOT NULL, body BLOB NOT NULL,
+    reason TEXT NOT NULL);
+INSERT INTO held SELECT h.hash, o.hlc, o.kind, o.schema, o.body, h.reason
+    FROM held_of_1 h JOIN op o ON o.origin_idx = h.origin_idx AND o.seq = h.seq;
+DROP TABLE held_of_1;
+-- From now on a change is deleted when it is superseded.
+DELETE FROM change WHERE kind > 3 AND n <> (SELECT change FROM entity WHERE idx = ref);
+";
+
 /// Brings a database to [`VERSION`].
 ///
 /// # Errors
@@ -106,7 +161,7 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
     migrate_with(conn, MIGRATIONS)
 }
 
-fn migrate_with(conn: &mut Connection, migrations: &[&str]) -> Result<(), StoreError> {
+fn migrate_with(conn: &mut Connection, migrations: &[Migration]) -> Result<(), StoreError> {
     let known = migrations.len() as u32;
     let found = version(conn)?;
     if found > known {
@@ -114,7 +169,8 @@ fn migrate_with(conn: &mut Connection, migrations: &[&str]) -> Result<(), StoreE
     }
     for (done, migration) in (0u32..).zip(migrations).skip(found as usize) {
         let transaction = conn.transaction()?;
-        transaction.execute_batch(migration)?;
+        transaction.execute_batch(migration.sql)?;
+        (migration.then)(&transaction)?;
         transaction.pragma_update(None, "user_version", done + 1)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.commit()?;
@@ -157,16 +213,22 @@ mod tests {
     #[test]
     fn rows_survive_a_later_migration_and_a_broken_one_changes_nothing() {
         let mut conn = Connection::open_in_memory().unwrap();
-        migrate_with(&mut conn, &[V1]).unwrap();
+        migrate_with(&mut conn, &[Migration::of(V1)]).unwrap();
         conn.execute("INSERT INTO memory VALUES ('k', 'v')", []).unwrap();
-        let broken = [V1, "ALTER TABLE memory ADD COLUMN extra INTEGER; SELECT nonsense"];
-        assert!(migrate_with(&mut conn, &broken).is_err());
-        assert_eq!(version(&conn).unwrap(), 1);
-        migrate_with(&mut conn, &[V1, "ALTER TABLE memory ADD COLUMN extra INTEGER NOT NULL DEFAULT 7"]).unwrap();
+        let add = "ALTER TABLE memory ADD COLUMN extra INTEGER NOT NULL DEFAULT 7";
+        let fail: fn(&Connection) -> Result<(), StoreError> = |_| Err(StoreError::NotFound("it"));
+        for broken in
+            [Migration::of("ALTER TABLE memory ADD COLUMN extra; SELECT nonsense"), Migration { sql: add, then: fail }]
+        {
+            assert!(migrate_with(&mut conn, &[Migration::of(V1), broken]).is_err());
+            assert_eq!(version(&conn).unwrap(), 1);
+        }
+        migrate_with(&mut conn, &[Migration::of(V1), Migration::of(add)]).unwrap();
         let row: (String, i64) =
             conn.query_row("SELECT value, extra FROM memory", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         assert_eq!((version(&conn).unwrap(), row), (2, ("v".to_owned(), 7)));
-        assert_eq!(migrate(&mut conn), Err(StoreError::TooNew { found: 2, known: 1 }));
+        let older = migrate_with(&mut conn, &[Migration::of(V1)]);
+        assert_eq!(older, Err(StoreError::TooNew { found: 2, known: 1 }));
     }
 
     #[test]

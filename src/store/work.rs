@@ -1,5 +1,5 @@
 //! One request at work, inside its savepoint. What each request does stands with what it changes: [`super::tickets`],
-//! [`super::refunds`], [`super::stock`], [`super::oplog`].
+//! [`super::refunds`], [`super::stock`], [`super::logs`].
 
 use std::collections::HashSet;
 

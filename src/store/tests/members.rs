@@ -122,7 +122,7 @@ fn sales_that_no_other_till_has_are_counted() {
     assert_eq!(reader.only_here(None).unwrap(), 6, "a till that lost its disk says so");
     till.ask(Request::Retire { till: key(2).1 }).unwrap();
     assert_eq!(reader.only_here(None).unwrap(), 7, "a retired till's card is no copy");
-    assert_eq!(reader.acks().unwrap()[&key(2).1].head(origin), heads[1]);
+    assert_eq!(reader.acks().unwrap()[&key(2).1].heads.head(origin), heads[1]);
 }
 
 #[test]

@@ -10,13 +10,13 @@ use crate::model::id::{Origin, TillId};
 use crate::model::op::{Body, Head, HoldReason, Op, OpBatch, RunningHash, Seq, kind};
 use crate::model::vector::VersionVector;
 
-use super::entity;
-use super::error::StoreError;
-use super::reader::Reader;
-use super::record::{self, Record};
-use super::request::{ClockAhead, Committed, Entropy, Now, Reply};
-use super::roster;
-use super::work::Work;
+use crate::store::entity;
+use crate::store::error::StoreError;
+use crate::store::reader::Reader;
+use crate::store::record::{self, Record};
+use crate::store::request::{ClockAhead, Committed, Entropy, Now, Reply};
+use crate::store::roster;
+use crate::store::work::Work;
 
 /// Whose log it is, as in the database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -276,7 +276,7 @@ impl Work<'_> {
             }
             Err(reason) => {
                 log.push(self.conn, op, None)?;
-                self.hold(log.idx, log.head.seq, op, reason)
+                self.hold(op, reason)
             }
         }
     }
@@ -311,29 +311,30 @@ impl Work<'_> {
         Ok(rec)
     }
 
-    fn hold(&mut self, log_idx: i64, seq: Seq, op: &Op, reason: HoldReason) -> Result<(), StoreError> {
-        self.conn.execute(
-            "INSERT OR IGNORE INTO held (hash, origin_idx, seq, reason) VALUES (?1, ?2, ?3, ?4)",
-            (held_key(op), log_idx, seq.cast_signed(), reason.to_string()),
-        )?;
+    /// Keeps what this version cannot apply, with bytes of its own. Of several times of one content the first counts, whatever came first.
+    pub(super) fn hold(&mut self, op: &Op, reason: HoldReason) -> Result<(), StoreError> {
+        self.conn
+            .prepare_cached(
+                "INSERT INTO held (hash, hlc, kind, schema, body, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (hash) DO UPDATE SET hlc = excluded.hlc WHERE hlc > excluded.hlc",
+            )?
+            .execute((held_key(op), op.hlc.0.cast_signed(), op.kind, op.schema, &op.body, reason.to_string()))?;
         self.done.held += 1;
         Ok(())
     }
 
     /// Applies held ops that this version understands; how many.
     pub(super) fn retry_held(&mut self) -> Result<usize, StoreError> {
+        let keys: Vec<[u8; 32]> = {
+            let mut statement = self.conn.prepare("SELECT hash FROM held")?;
+            statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?
+        };
         let mut taken = 0;
-        for (key, log_idx, seq) in held_places(self.conn)? {
-            let op = op_at(self.conn, log_idx, seq)?;
+        for key in keys {
+            let op = held_op(self.conn, key)?;
             let Ok(body) = record::read(&op) else { continue };
             // Its place in the chain of tickets is not known any more: a predecessor that is here is found by its hash.
-            let rec = self.fold(&body, &op, &mut [0; 32])?;
-            if let Some(rec) = rec {
-                self.conn.execute(
-                    "UPDATE op SET body = NULL, rec = ?3 WHERE origin_idx = ?1 AND seq = ?2",
-                    (log_idx, seq, rec),
-                )?;
-            }
+            self.fold(&body, &op, &mut [0; 32])?;
             self.conn.execute("DELETE FROM held WHERE hash = ?1", [key])?;
             taken += 1;
         }
@@ -352,22 +353,19 @@ fn note_ahead(done: &mut Committed, found: ClockAhead) {
     }
 }
 
-fn held_key(op: &Op) -> [u8; 32] {
+/// Under which what is held is kept: the hash of its content.
+pub(super) fn held_key(op: &Op) -> [u8; 32] {
     let place = Sha256::new().chain_update(op.kind.to_be_bytes()).chain_update(op.schema.to_be_bytes());
     place.chain_update(&op.body).finalize().into()
 }
 
-fn held_places(conn: &Connection) -> Result<Vec<([u8; 32], i64, i64)>, StoreError> {
-    let mut statement = conn.prepare("SELECT hash, origin_idx, seq FROM held")?;
-    let places = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    Ok(places.collect::<Result<_, _>>()?)
-}
-
-fn op_at(conn: &Connection, log_idx: i64, seq: i64) -> Result<Op, StoreError> {
-    let mut statement =
-        conn.prepare_cached("SELECT seq, hlc, kind, schema, body, rec FROM op WHERE origin_idx = ?1 AND seq = ?2")?;
-    let (op, rec) = statement.query_row((log_idx, seq), op_of_row)?;
-    with_body(conn, op, rec)
+fn held_op(conn: &Connection, key: [u8; 32]) -> Result<Op, StoreError> {
+    let mut statement = conn.prepare_cached("SELECT hlc, kind, schema, body FROM held WHERE hash = ?1")?;
+    let op = statement.query_row([key], |row| {
+        let hlc = Hlc(row.get::<_, i64>(0)?.cast_unsigned());
+        Ok(Op { hlc, kind: row.get(1)?, schema: row.get(2)?, body: row.get(3)? })
+    })?;
+    Ok(op)
 }
 
 fn op_of_row(row: &Row<'_>) -> rusqlite::Result<(Op, Option<i64>)> {
