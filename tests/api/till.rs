@@ -115,7 +115,7 @@ impl Till {
             let own = reader.origin()?;
             reader.ops(own, 1, 10_000, 64 << 20)
         }));
-        let batch = batch.unwrap().expect("there are ops");
+        let batch = batch.unwrap().batch().expect("there are ops");
         let known = other.block_on(other.store.read(|reader| reader.vector())).unwrap().seq(batch.origin);
         let mut rest = batch;
         let skipped: Vec<_> = rest.ops.drain(..usize::try_from(known).unwrap()).collect();

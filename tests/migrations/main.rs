@@ -157,7 +157,8 @@ fn what_comes_again_under_another_origin_changes_nothing() {
         let mut till = opened(&path);
         let before = reading::state(&till.reader());
         let vector = till.reader().vector().expect("a vector");
-        let log = |origin| till.reader().ops(origin, 1, usize::MAX, usize::MAX).expect("a log").expect("ops").ops;
+        let log =
+            |origin| till.reader().ops(origin, 1, usize::MAX, usize::MAX).expect("a log").batch().expect("ops").ops;
         let ops: Vec<Op> = vector.0.keys().flat_map(|origin| log(*origin)).collect();
         let count = ops.len();
         let mut head = Head::default();
@@ -200,7 +201,7 @@ fn assert_log_goes_on(till: &mut Till, n: u128, origin: Origin, head: Head) {
     let after = next.after();
     let reply = till.ask(Request::Apply(next));
     assert!(matches!(reply, Ok(Reply::Applied { head, .. }) if head == after), "{origin}: {reply:?}");
-    let whole = till.reader().ops(origin, 1, usize::MAX, usize::MAX).expect("a log").expect("it holds ops");
+    let whole = till.reader().ops(origin, 1, usize::MAX, usize::MAX).expect("a log").batch().expect("it holds ops");
     assert_eq!((whole.after(), whole.ops.len() as u64), (after, after.seq));
 }
 

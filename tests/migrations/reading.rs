@@ -94,7 +94,7 @@ pub(crate) fn shared(reader: &Reader) -> String {
 fn logs(reader: &Reader, text: &mut String) -> std::fmt::Result {
     for (origin, head) in reader.vector().expect("a vector").0 {
         writeln!(text, "log {origin}: {} {:?}", head.seq, head.hash)?;
-        let Some(batch) = reader.ops(origin, 1, usize::MAX, usize::MAX).expect("ops") else { continue };
+        let Some(batch) = reader.ops(origin, 1, usize::MAX, usize::MAX).expect("ops").batch() else { continue };
         assert_eq!(batch.after(), head, "the ops of a log are those of its head");
         let mut at = batch.before;
         for op in &batch.ops {

@@ -119,7 +119,7 @@ impl Till {
                 if here.seq >= head.seq {
                     break;
                 }
-                let batch = theirs.ops(origin, here.seq + 1, ops_max, usize::MAX).expect("ops").expect("some");
+                let batch = theirs.ops(origin, here.seq + 1, ops_max, usize::MAX).expect("ops").batch().expect("some");
                 let after = batch.after();
                 let reply = self.ask(Request::Apply(batch));
                 assert!(matches!(reply, Ok(Reply::Applied { head, .. }) if head == after), "{reply:?}");

@@ -9,7 +9,7 @@ use crate::config::Admission;
 use crate::mesh::{LinkEnd, LinkUp, MeshEvent, Refused, SendError};
 use crate::model::id::{Origin, TillId};
 use crate::model::op::{OpBatch, Seq};
-use crate::store::{Reply, Request, StoreError, StoreEvent};
+use crate::store::{OpsRead, Reply, Request, StoreError, StoreEvent};
 use crate::sync::{BATCH_OPS_MAX, CloseReason, Event, Input, KnownPeer, LinkId, Output};
 use crate::wire::frame::Bye;
 use crate::wire::hello::Refusal;
@@ -222,11 +222,15 @@ impl Driver {
         let (store, answers) = (self.store.clone(), self.answers.clone());
         tokio::spawn(async move {
             let read = store.read(move |reader| reader.ops(origin, from, BATCH_OPS_MAX, bytes_max)).await;
-            let batch = read.unwrap_or_else(|error| {
+            let read = read.unwrap_or_else(|error| {
                 warn!("P2P: ops of {origin} from {from} cannot be read: {error}");
-                None
+                OpsRead::Nothing
             });
-            let _ = answers.send(Answer::Input(Input::Read { link, origin, batch }));
+            let input = match read {
+                OpsRead::Compacted(floor) => Input::ReadBelow { link, origin, floor },
+                read => Input::Read { link, origin, batch: read.batch() },
+            };
+            let _ = answers.send(Answer::Input(input));
         });
     }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::Change;
+use super::super::{Change, OpsRead};
 use super::*;
 use crate::model::clock::{AHEAD_MS_MAX, Hlc};
 use crate::model::movement::Movement;
@@ -107,7 +107,7 @@ proptest! {
             for (origin, head) in theirs.vector().unwrap().0 {
                 let next = c.head(origin).seq + 1;
                 if next <= head.seq {
-                    apply(&mut c, theirs.ops(origin, next, ops_max, usize::MAX).unwrap().unwrap());
+                    apply(&mut c, theirs.ops(origin, next, ops_max, usize::MAX).unwrap().batch().unwrap());
                 }
             }
         }
@@ -176,13 +176,13 @@ fn reads_of_the_log_keep_their_limits() {
     (1..=5).for_each(|id| drop(till.sell(id, sale(&[(7, 1)]))));
     let origin = till.origin();
     let reader = till.reader();
-    let len = reader.ops(origin, 2, 1, usize::MAX).unwrap().unwrap().ops[0].wire_len();
-    assert_eq!(reader.ops(origin, 2, 3, usize::MAX).unwrap().unwrap().ops.len(), 3);
-    assert_eq!(reader.ops(origin, 2, 9, 2 * len).unwrap().unwrap().ops.len(), 2);
-    assert_eq!(reader.ops(origin, 2, 9, 0).unwrap().unwrap().ops.len(), 1);
-    assert_eq!(reader.ops(origin, 5, 9, usize::MAX).unwrap().unwrap().before.seq, 4);
-    assert_eq!(reader.ops(origin, 6, 9, usize::MAX).unwrap(), None);
-    assert_eq!(reader.ops(Origin(5), 1, 9, usize::MAX).unwrap(), None);
+    let len = reader.ops(origin, 2, 1, usize::MAX).unwrap().batch().unwrap().ops[0].wire_len();
+    assert_eq!(reader.ops(origin, 2, 3, usize::MAX).unwrap().batch().unwrap().ops.len(), 3);
+    assert_eq!(reader.ops(origin, 2, 9, 2 * len).unwrap().batch().unwrap().ops.len(), 2);
+    assert_eq!(reader.ops(origin, 2, 9, 0).unwrap().batch().unwrap().ops.len(), 1);
+    assert_eq!(reader.ops(origin, 5, 9, usize::MAX).unwrap().batch().unwrap().before.seq, 4);
+    assert_eq!(reader.ops(origin, 6, 9, usize::MAX).unwrap(), OpsRead::Nothing);
+    assert_eq!(reader.ops(Origin(5), 1, 9, usize::MAX).unwrap(), OpsRead::Nothing);
 }
 
 #[test]

@@ -126,7 +126,7 @@ impl Till {
 
     /// All that a till has of an origin from a place on.
     pub(super) fn ops(&mut self, origin: Origin, from: u64) -> Option<OpBatch> {
-        self.reader().ops(origin, from, usize::MAX, usize::MAX).unwrap()
+        self.reader().ops(origin, from, usize::MAX, usize::MAX).unwrap().batch()
     }
 
     /// Takes all that another till has, in batches of `ops_max`.
@@ -135,7 +135,7 @@ impl Till {
         for (origin, head) in theirs.vector().unwrap().0 {
             while self.head(origin).seq < head.seq {
                 let next = self.head(origin).seq + 1;
-                let batch = theirs.ops(origin, next, ops_max, usize::MAX).unwrap().unwrap();
+                let batch = theirs.ops(origin, next, ops_max, usize::MAX).unwrap().batch().unwrap();
                 let after = batch.after();
                 let reply = self.ask(Request::Apply(batch)).unwrap();
                 assert!(matches!(reply, Reply::Applied { head, .. } if head == after), "{reply:?}");
