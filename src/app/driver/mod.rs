@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::alerts::{Alerts, Code};
 use super::clock::{self, Uptime};
@@ -198,6 +198,7 @@ impl Driver {
             _ = stop => {}
             () = self.listen(&mut ears) => {}
         }
+        info!("P2P: batches that arrived twice: {}", self.replica.duplicates());
         let mesh = self.mesh.clone();
         tokio::select! {
             () = mesh.shutdown() => {}
