@@ -1,17 +1,20 @@
 //! A shop's network: one switch in a network namespace of its own, and one namespace for each till, joined by a cable that can
-//! be pulled. Everything is named after this process and the scenario, so that rigs run side by side.
+//! be pulled; or, for what a switch cannot do to frames, a [`Hub`] in its place. Everything is named after this process and the scenario, so that rigs run side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::hub::{Air, Counts, Hub};
+use crate::tap;
 
 const PREFIX: &str = "tillshop";
 /// Where `ip netns` keeps the namespaces that it named.
@@ -26,7 +29,25 @@ pub(crate) const B: Name = Name('B');
 pub(crate) const C: Name = Name('C');
 pub(crate) const D: Name = Name('D');
 pub(crate) const E: Name = Name('E');
-pub(crate) const ALL: [Name; 5] = [A, B, C, D, E];
+/// As many as one shop has in a scenario.
+pub(crate) const ALL: [Name; 16] = [
+    A,
+    B,
+    C,
+    D,
+    E,
+    Name('F'),
+    Name('G'),
+    Name('H'),
+    Name('I'),
+    Name('J'),
+    Name('K'),
+    Name('L'),
+    Name('M'),
+    Name('N'),
+    Name('O'),
+    Name('P'),
+];
 
 impl Name {
     /// 0 for A, 1 for B.
@@ -51,17 +72,30 @@ pub(crate) fn letters(names: &[Name]) -> String {
     names.iter().map(Name::to_string).collect::<Vec<_>>().join(", ")
 }
 
+/// A till's network, for threads that stay on it.
+pub(crate) struct Place(PathBuf);
+
+impl Place {
+    /// Moves this thread there.
+    pub(crate) fn enter(&self) -> Result<()> {
+        let namespace = fs::File::open(&self.0).with_context(|| self.0.display().to_string())?;
+        Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
+    }
+}
+
 pub(crate) struct Lan {
     prefix: String,
     /// The tills, and each one's address.
     tills: BTreeMap<Name, String>,
+    /// Where it stands in for the switch.
+    hub: Option<Hub>,
 }
 
 impl Lan {
     /// Builds switch, namespaces and cables; all tills are plugged in.
     pub(crate) fn new(scenario: usize, names: &[Name]) -> Result<Self> {
         let prefix = format!("{}-{scenario}", prefix());
-        let lan = Self { prefix, tills: names.iter().map(|name| (*name, name.address())).collect() };
+        let lan = Self { prefix, tills: names.iter().map(|name| (*name, name.address())).collect(), hub: None };
         let switch = lan.switch();
         ip(&format!("netns add {switch}"))?;
         // Snooping needs a querier, which a shop's switch does not have either.
@@ -104,8 +138,55 @@ impl Lan {
         ip_in(&self.switch(), &format!("link set v{name} up"))
     }
 
+    /// Puts a hub in the switch's place: every till gets a new network card.
+    pub(crate) fn use_hub(&mut self, seed: u64) -> Result<()> {
+        let cables: Vec<String> = self.tills.keys().map(|name| format!("link del v{name}")).collect();
+        ip_in(&self.switch(), &cables.join("\n"))?;
+        let hub = Hub::new(seed)?;
+        for name in self.tills.keys() {
+            self.plug_into(&hub, *name)?;
+        }
+        self.hub = Some(hub);
+        Ok(())
+    }
+
+    fn plug_into(&self, hub: &Hub, name: Name) -> Result<()> {
+        hub.plug(name.index(), self.inside(name, || tap::open("eth0"))?)?;
+        let address = self.address(name);
+        ip_in(&self.namespace(name), &format!("link set lo up\naddr add {address}/24 dev eth0\nlink set eth0 up"))
+    }
+
+    fn hub(&self) -> Result<&Hub> {
+        self.hub.as_ref().context("this needs the hub")
+    }
+
+    pub(crate) fn set_air(&self, air: Air) -> Result<()> {
+        self.hub()?.set_air(air);
+        Ok(())
+    }
+
+    /// What the hub has done to frames so far.
+    pub(crate) fn counts(&self) -> Result<Counts> {
+        Ok(self.hub()?.counts())
+    }
+
+    /// The box's kernel is gone with every connection that it had, and another one is there in its stead, with another network
+    /// card. For a box that the hub does not let through, or it would say goodbye; its agent has ended.
+    pub(crate) fn reboot(&self, name: Name) -> Result<()> {
+        let (hub, namespace) = (self.hub()?, self.namespace(name));
+        hub.unplug(name.index())?;
+        ip(&format!("netns del {namespace}"))?;
+        ip(&format!("netns add {namespace}"))?;
+        self.plug_into(hub, name)
+    }
+
     /// Cuts the shop in parts that do not hear each other; cables stay in.
     pub(crate) fn split(&self, parts: &[&[Name]]) -> Result<()> {
+        if let Some(hub) = &self.hub {
+            let ports = |(part, names): (usize, &&[Name])| names.iter().map(move |name| (name.index(), part)).collect();
+            hub.split(parts.iter().enumerate().flat_map::<Vec<_>, _>(ports).collect());
+            return Ok(());
+        }
         let moves = (0..)
             .zip(parts)
             .flat_map(|(n, part)| part.iter().map(move |name| format!("link set v{name} master br{n}")));
@@ -119,6 +200,10 @@ impl Lan {
 
     /// One switch again.
     pub(crate) fn heal(&self) -> Result<()> {
+        if let Some(hub) = &self.hub {
+            hub.split(HashMap::new());
+            return Ok(());
+        }
         self.isolate(|_| false)?;
         let names: Vec<Name> = self.tills.keys().copied().collect();
         self.split(&[&names])
@@ -142,13 +227,21 @@ impl Lan {
         ip_in(&self.namespace(name), &format!("addr del {}/24 dev eth0", self.address(name)))
     }
 
+    pub(crate) fn address_again(&self, name: Name) -> Result<()> {
+        ip_in(&self.namespace(name), &format!("addr add {}/24 dev eth0", self.address(name)))
+    }
+
+    /// The till's network.
+    pub(crate) fn place(&self, name: Name) -> Place {
+        Place(Path::new(NAMESPACES).join(self.namespace(name)))
+    }
+
     /// Runs something on the till's network, on a thread of its own.
     pub(crate) fn inside<T: Send>(&self, name: Name, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let path = format!("{NAMESPACES}/{}", self.namespace(name));
+        let place = self.place(name);
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                let namespace = fs::File::open(&path).with_context(|| path.clone())?;
-                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+                place.enter()?;
                 work()
             });
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

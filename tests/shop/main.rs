@@ -10,11 +10,14 @@
 mod lib;
 
 mod changes;
+mod hub;
 mod lan;
+mod load;
 mod rng;
 mod scenarios;
 mod shop;
 mod step;
+mod tap;
 mod trade;
 
 use std::collections::VecDeque;

@@ -9,7 +9,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -25,6 +24,8 @@ pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_tillmesh");
 pub(crate) const API: &str = "127.0.0.1:3031";
 /// A till is up within this, on the slowest machine that we test on.
 const START_MAX: Duration = Duration::from_secs(30);
+/// The unit of times in /proc, which Linux tells programs in hundredths of a second whatever its own clock does.
+const TICK_MS: u64 = 10;
 /// How many requests at a time a bulk load makes: enough for commits to be shared.
 const BULK_CLIENTS: usize = 12;
 
@@ -39,6 +40,8 @@ pub(crate) struct Write {
 struct Till {
     folder: PathBuf,
     hostname: String,
+    /// What names the box to its agent, as a board's serial number does.
+    machine: String,
     agent: Option<Agent>,
     token: String,
 }
@@ -83,7 +86,8 @@ impl Shop {
         let folder = tempfile::Builder::new().prefix(&format!("{}-", lan::prefix())).tempdir()?;
         let tills = names.iter().map(|name| {
             let hostname = format!("caisse-{name}").to_lowercase();
-            (*name, Till { folder: folder.path().join(name.to_string()), hostname, agent: None, token: String::new() })
+            let (folder, machine) = (folder.path().join(name.to_string()), format!("box-{name}"));
+            (*name, Till { folder, hostname, machine, agent: None, token: String::new() })
         });
         let tills = tills.collect();
         let (books, notes, rng) = (Books::default(), BTreeMap::new(), Rng::new(seed));
@@ -155,6 +159,7 @@ impl Shop {
             .args(["setpriv", "--pdeathsig", "KILL", "sh", "-c", "hostname \"$0\" && exec \"$@\""])
             .args([&self.till(name).hostname, AGENT])
             .args(words)
+            .env("TILLMESH_MACHINE", &self.till(name).machine)
             .env_remove("JOURNAL_STREAM");
         command
     }
@@ -191,10 +196,22 @@ impl Shop {
         Ok(())
     }
 
-    /// SIGKILL while others are talking to the till; to be followed by `kill`, which clears the process away.
-    pub(crate) fn cut_power(&self, name: Name) -> Result<()> {
-        let agent = self.till(name).agent.as_ref().context("not running")?;
-        Ok(kill_process(agent.pid()?, Signal::KILL)?)
+    /// Kills it in the middle of whatever it does; one that has ended by itself before is a failure.
+    pub(crate) fn kill_running(&mut self, name: Name) -> Result<()> {
+        let agent = self.till_mut(name)?.agent.as_mut().context("not running")?;
+        if let Some(status) = agent.exit(Duration::ZERO)? {
+            bail!("{name} had ended by itself: {status}");
+        }
+        self.kill(name)
+    }
+
+    /// The power of the box is gone, kernel and all: its peers are told nothing. For a shop on the hub; the till is to be let
+    /// through again, and started.
+    pub(crate) fn power_off(&mut self, name: Name) -> Result<()> {
+        let others: Vec<Name> = self.names().into_iter().filter(|other| *other != name).collect();
+        self.lan.split(&[&others, &[name]])?;
+        self.kill(name)?;
+        self.lan.reboot(name)
     }
 
     pub(crate) fn kill(&mut self, name: Name) -> Result<()> {
@@ -206,6 +223,28 @@ impl Shop {
         let status = agent.stop(Duration::from_secs(20))?;
         ensure!(status.success(), "{name} ended with {status}");
         Ok(())
+    }
+
+    /// Processor time that the till's process has used since it started.
+    pub(crate) fn cpu(&self, name: Name) -> Result<Duration> {
+        let stat = self.proc(name, "stat")?;
+        // Fields 14 and 15 of proc(5), user and system; the third follows the command's name, which is in brackets.
+        let (_, fields) = stat.rsplit_once(") ").context("no command in /proc/.../stat")?;
+        let ticks: u64 = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap_or_default()).sum();
+        Ok(Duration::from_millis(ticks * TICK_MS))
+    }
+
+    /// Memory of the till's process that is in the machine's now, shared or not, in KiB.
+    pub(crate) fn memory_kib(&self, name: Name) -> Result<u64> {
+        let status = self.proc(name, "status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
+    fn proc(&self, name: Name, file: &str) -> Result<String> {
+        let pid = self.till(name).agent.as_ref().context("not running")?.pid()?;
+        let path = format!("/proc/{}/{file}", pid.as_raw_nonzero());
+        fs::read_to_string(&path).context(path)
     }
 
     /// The agents that ended though nobody ended them.
@@ -222,6 +261,11 @@ impl Shop {
     }
 
     // --------------------------------------------------------------------------------------------- local API
+
+    /// What a client of the till shows it.
+    pub(crate) fn token(&self, name: Name) -> &str {
+        &self.till(name).token
+    }
 
     pub(crate) fn call(&self, name: Name, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
         let token = &self.till(name).token;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
+use crate::hub::Air;
 use crate::lan::{Name, letters};
 use crate::lib::eventually;
 use crate::shop::{Shop, thousandths};
@@ -35,6 +36,12 @@ pub(crate) enum Step {
     /// All cables in, one network.
     Heal,
     Readdress(Name, &'static str),
+    /// A hub in user space takes the switch's place; for tills that are off.
+    Hub,
+    /// What the hub does to frames from now on.
+    Air(Air),
+    /// Cuts a box's power, kernel and all, in a shop on the hub; it stays cut off.
+    PowerOff(Name),
     Product(Name, &'static str, i64),
     Edit(Name, &'static str, Value),
     Delete(Name, &'static str),
@@ -75,6 +82,9 @@ impl fmt::Display for Step {
             Self::Line(middle) => write!(f, "all hear {middle} alone"),
             Self::Heal => f.write_str("heal the network"),
             Self::Readdress(till, address) => write!(f, "{till} moves to the address {address}"),
+            Self::Hub => f.write_str("a hub in place of the switch"),
+            Self::Air(air) => write!(f, "the air: {air}"),
+            Self::PowerOff(till) => write!(f, "cut the power of {till}'s box"),
             Self::Product(till, product, price) => write!(f, "{till}: product {product} at {price}"),
             Self::Edit(till, product, patch) => write!(f, "{till}: edit {product}: {patch}"),
             Self::Delete(till, product) => write!(f, "{till}: delete {product}"),
@@ -116,6 +126,12 @@ impl Step {
             Self::Line(middle) => shop.lan.line(*middle),
             Self::Heal => shop.lan.heal(),
             Self::Readdress(till, address) => shop.lan.readdress(*till, address),
+            Self::Hub => {
+                let seed = shop.rng.next();
+                shop.lan.use_hub(seed)
+            }
+            Self::Air(air) => shop.lan.set_air(*air),
+            Self::PowerOff(till) => shop.power_off(*till),
             Self::Product(till, product, price) => shop.put_product(*till, product, *price),
             Self::Edit(till, product, patch) => shop.edit_product(*till, product, patch),
             Self::Delete(till, product) => shop.call(*till, "DELETE", &product_path(product), None)?.ok().map(drop),

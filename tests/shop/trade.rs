@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::lan::{Name, letters};
 use crate::lib::eventually;
+use crate::rng::Rng;
 use crate::shop::{Shop, Write, product_id, thousandths};
 
 /// What is compared between tills, whole.
@@ -32,14 +33,7 @@ impl Shop {
 
     /// The sale of one product, with the ticket's id of the rig's choosing.
     pub(crate) fn sale(&mut self, product: &str, units: i64) -> Write {
-        let id = self.rng.uuid();
-        let body = json!({
-            "id": id,
-            "cashier": "Amel",
-            "lines": [{ "productId": product_id(product), "sku": product, "name": product, "quantity": units, "unitPrice": PRICE }],
-            "payments": [{ "method": "cash", "amount": units * PRICE }],
-        });
-        Write { method: "POST", path: "/v1/tickets".to_owned(), body }
+        sale(&mut self.rng, product, units)
     }
 
     /// Enters a sale into the books, as it was acknowledged.
@@ -78,9 +72,8 @@ impl Shop {
 
     /// A movement of stock that is none of a sale: `in` or `out`.
     pub(crate) fn move_stock(&mut self, name: Name, product: &str, kind: &str, units: i64) -> Result<()> {
-        let id = self.rng.uuid();
-        let body = json!({ "id": id, "type": kind, "quantity": units, "reference": "livraison" });
-        self.send(name, &Write { method: "POST", path: format!("{}/stock", product_path(product)), body })?;
+        let write = movement(&mut self.rng, product, kind, units);
+        self.send(name, &write)?;
         let sign = if kind == "in" { 1000 } else { -1000 };
         *self.books.stock.entry(product.to_owned()).or_default() += sign * units;
         Ok(())
@@ -193,6 +186,23 @@ fn compare(left: Name, a: &Copy, right: Name, b: &Copy) -> Result<()> {
         None => Ok(()),
         Some((key, item)) => bail!("{left} lacks {} {}, which {right} has: {item}", key.0, key.1),
     }
+}
+
+/// The sale of one product.
+pub(crate) fn sale(rng: &mut Rng, product: &str, units: i64) -> Write {
+    let body = json!({
+        "id": rng.uuid(),
+        "cashier": "Amel",
+        "lines": [{ "productId": product_id(product), "sku": product, "name": product, "quantity": units, "unitPrice": PRICE }],
+        "payments": [{ "method": "cash", "amount": units * PRICE }],
+    });
+    Write { method: "POST", path: "/v1/tickets".to_owned(), body }
+}
+
+/// A movement of stock that is none of a sale.
+pub(crate) fn movement(rng: &mut Rng, product: &str, kind: &str, units: i64) -> Write {
+    let body = json!({ "id": rng.uuid(), "type": kind, "quantity": units, "reference": "livraison" });
+    Write { method: "POST", path: format!("{}/stock", product_path(product)), body }
 }
 
 pub(crate) fn product_path(product: &str) -> String {

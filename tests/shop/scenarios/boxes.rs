@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::json;
 
+use crate::Scenario;
 use crate::lan::{A, B};
 use crate::lib::eventually;
 use crate::shop::Shop;
 use crate::step::Step::{self, *};
-use crate::{Scenario, is_full};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -21,12 +21,6 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             tills: 2,
             shows: "a till killed twenty times in mid-catch-up loses nothing",
             steps: kill_in_catch_up,
-        },
-        Scenario {
-            name: "kill-while-selling",
-            tills: 2,
-            shows: "an acknowledged sale outlives a power cut of the till that made it",
-            steps: kill_while_selling,
         },
         Scenario {
             name: "damaged-config",
@@ -122,48 +116,9 @@ fn killed_catching_up(shop: &mut Shop, round: u64, known: u64) -> Result<u64> {
     Ok(seen)
 }
 
-fn tickets(shop: &Shop, till: crate::lan::Name) -> Result<u64> {
+/// How many tickets the till counts.
+pub(super) fn tickets(shop: &Shop, till: crate::lan::Name) -> Result<u64> {
     shop.status(till)?["counts"]["tickets"].as_u64().context("no count of tickets")
-}
-
-fn kill_while_selling() -> Vec<Step> {
-    let rounds = if is_full() { 20 } else { 5 };
-    let mut steps = vec![Start(&[A, B]), Linked(&[A, B], 10), Product(A, "Café", 2500)];
-    for _ in 0..rounds {
-        steps.extend([
-            Check(
-                "A sells until it is killed; what is not acknowledged is sold again, with the same ids",
-                killed_selling,
-            ),
-            Agree(&[A, B], 20),
-        ]);
-    }
-    steps
-}
-
-/// A till application that sells while the power goes, and afterwards repeats what it has no answer for.
-fn killed_selling(shop: &mut Shop) -> Result<()> {
-    let sales: Vec<_> = (0..150).map(|_| shop.sale("Café", 1)).collect();
-    let pause = Duration::from_millis(100 + shop.rng.below(300));
-    let (selling, sold) = (&*shop, &sales);
-    let answers = thread::scope(|scope| {
-        let application = scope.spawn(move || sold.iter().map(|sale| selling.send(A, sale).ok()).collect::<Vec<_>>());
-        thread::sleep(pause);
-        selling.cut_power(A)?;
-        application.join().map_err(|_| anyhow!("the till application panicked"))
-    })?;
-    let acknowledged = answers.iter().flatten().count();
-    shop.say(&format!("   {acknowledged} of {} were acknowledged before the power went", sales.len()));
-    shop.kill(A)?;
-    shop.start(A)?;
-    for (sale, answer) in sales.iter().zip(&answers) {
-        let again = shop.send(A, sale)?;
-        if let Some(first) = answer {
-            ensure!(first["number"] == again["number"], "acknowledged as {first}, after the power cut {again}");
-        }
-        shop.book_sale("Café", 1, &again)?;
-    }
-    Ok(())
 }
 
 fn damaged_config() -> Vec<Step> {

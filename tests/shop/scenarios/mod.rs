@@ -1,7 +1,9 @@
 //! The scenarios.
 
 mod boxes;
+mod cards;
 mod data;
+mod faults;
 mod network;
 mod posplus;
 mod rig;
@@ -12,6 +14,8 @@ use crate::Scenario;
 /// The long ones first, so that two at a time end together.
 pub(crate) fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
+    all.extend(faults::scenarios());
+    all.extend(cards::scenarios());
     all.extend(posplus::scenarios());
     all.extend(network::scenarios());
     all.extend(boxes::scenarios());
