@@ -33,8 +33,8 @@ impl Replica {
     }
 
     fn merge(mut self, other: &Self) -> Self {
-        self.replaced.extend(&other.replaced);
-        let Ok(()) = self.registers.join(&other.registers, &mut self.replaced);
+        let ids: Vec<u64> = other.replaced.iter().copied().collect();
+        let Ok(()) = self.registers.join(&other.registers, &ids, &mut self.replaced);
         self
     }
 }
@@ -63,7 +63,52 @@ fn edits() -> impl Strategy<Value = Vec<Edit>> {
     })
 }
 
+/// Edits as nobody should make them: ids used twice, across fields, replaced before they are written or by their own edit.
+fn wild_edits() -> impl Strategy<Value = Vec<Edit>> {
+    let write =
+        (0u8..3, 0u64..5, prop::collection::vec(0u64..5, 0..3), 0i64..3).prop_map(|(field, id, replaces, value)| {
+            Write { field: format!("f{field}"), id, replaces, value: Value::Int(value) }
+        });
+    let edit = (0i64..3, prop::collection::vec(write, 0..4)).prop_map(|(hlc, writes)| Edit {
+        entity: PRODUCT.0,
+        id: PRODUCT.1,
+        hlc: Hlc(hlc.cast_unsigned()),
+        by: "A".into(),
+        writes,
+    });
+    prop::collection::vec(edit, 1..8)
+}
+
 proptest! {
+    #[test]
+    fn not_even_edits_that_nobody_should_make_know_the_order(
+        made in wild_edits(), keys in prop::collection::vec(any::<u32>(), 8), cut in 0usize..8,
+    ) {
+        let mut shuffled: Vec<(u32, Edit)> = keys.into_iter().zip(made.iter().cloned()).collect();
+        shuffled.sort_by_key(|(key, _)| *key);
+        let shuffled: Vec<Edit> = shuffled.into_iter().map(|(_, e)| e).collect();
+        let whole = Replica::of(&made);
+        prop_assert_eq!(&whole, &Replica::of(&shuffled));
+        prop_assert!(whole.registers.is_sound());
+        let (some, rest) = shuffled.split_at(cut.min(shuffled.len()));
+        prop_assert_eq!(&whole, &Replica::of(some).merge(&Replica::of(rest)));
+        prop_assert_eq!(&whole, &Replica::of(rest).merge(&Replica::of(some)));
+    }
+
+    #[test]
+    fn the_parts_of_an_entity_join_to_the_whole_in_any_order(made in edits(), bytes_max in 1usize..200, turn in 0usize..9) {
+        let whole = Replica::of(&made);
+        let mut parts = whole.registers.clone().split(bytes_max);
+        prop_assert!(parts.iter().all(Registers::is_sound));
+        let turn = turn % parts.len();
+        parts.rotate_left(turn);
+        let mut joined = Replica::default();
+        for part in &parts {
+            let Ok(()) = joined.registers.join(part, &[], &mut joined.replaced);
+        }
+        prop_assert_eq!(joined.registers, whole.registers);
+    }
+
     #[test]
     fn registers_do_not_know_the_order_of_arrival(made in edits(), keys in prop::collection::vec(any::<u32>(), 25)) {
         let mut shuffled: Vec<(u32, Edit)> = keys.into_iter().zip(made.iter().cloned()).collect();

@@ -14,7 +14,7 @@ use super::movement::Movement;
 use super::note::Note;
 use super::register::Edit;
 use super::roster::{Admit, Retire};
-use super::state::State;
+use super::state::{STATE_BYTES_MAX, State};
 use super::ticket::{Refund, Ticket};
 
 /// The longest body that this version applies, in bytes. A longer one (up to [`BODY_CARRY_MAX`]) is held: stored and relayed.
@@ -187,7 +187,7 @@ pub enum HoldReason {
         /// The op's kind.
         kind: u16,
     },
-    /// Over [`BODY_APPLY_MAX`].
+    /// Over [`BODY_APPLY_MAX`], or [`STATE_BYTES_MAX`].
     #[error("its body of {bytes} bytes is over the limit")]
     TooLarge {
         /// The body's length.
@@ -220,7 +220,8 @@ impl Body {
     /// # Errors
     /// Says why the op must be held: an unknown kind or schema, bytes that do not decode, a body over the limit.
     pub fn from_op(op: &Op) -> Result<Self, HoldReason> {
-        if op.body.len() > BODY_APPLY_MAX {
+        let most = if op.kind == kind::STATE { STATE_BYTES_MAX } else { BODY_APPLY_MAX };
+        if op.body.len() > most {
             return Err(HoldReason::TooLarge { bytes: op.body.len() });
         }
         if op.schema != SCHEMA || level::of_kind(op.kind) > level::LEVEL {

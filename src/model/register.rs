@@ -5,8 +5,9 @@
 //! depends on the set of writes alone, never on their order, on clocks, or on which origin carried them. (Multi-value registers:
 //! Shapiro et al., "A comprehensive study of Convergent and Commutative Replicated Data Types", 2011.)
 //!
-//! The replaced ids of all fields are one set, since write ids are unique: the store keeps them in a table of their own, so that an
-//! edit costs 8 bytes and not a rewrite of the field's history. It is behind [`Replaced`].
+//! The replaced ids of all fields of an entity are one set, which the store keeps in a table of its own, so that an edit costs 8 bytes
+//! and not a rewrite of the field's history. It is behind [`Replaced`]. An id kills a head of that entity alone, in whatever field: so
+//! what an edit does to the state depends on nothing but the edits of its own entity, however they are made.
 //!
 //! Every edit also writes the field [`ALIVE`], and a deletion writes it `false`. So an edit after a deletion brings the entity back,
 //! and a deletion beside a concurrent edit shows as two heads that disagree.
@@ -17,6 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::Hlc;
 use super::id::Uuid;
+use super::mutant::Mutant;
+use super::op::canonical;
 
 /// The field that says whether an entity exists.
 pub const ALIVE: &str = "alive";
@@ -98,7 +101,7 @@ pub struct RegisterHead {
     pub value: Value,
 }
 
-/// The ids of writes that have been replaced.
+/// The ids of writes of one entity that have been replaced.
 pub trait Replaced {
     /// What can go wrong.
     type Error;
@@ -141,71 +144,106 @@ impl Registers {
     /// # Errors
     /// The store's.
     pub fn apply<R: Replaced>(&mut self, edit: &Edit, replaced: &mut R) -> Result<(), R::Error> {
+        for id in edit.writes.iter().flat_map(|write| &write.replaces) {
+            self.replace(*id, replaced)?;
+        }
         for write in &edit.writes {
             let head = RegisterHead { id: write.id, hlc: edit.hlc, by: edit.by.clone(), value: write.value.clone() };
-            self.join_field(&write.field, &[head], &write.replaces, replaced)?;
+            self.join_head(&write.field, &head, replaced)?;
         }
         Ok(())
     }
 
-    /// Joins another state of the same entity in; its replaced ids are in `replaced` already, or join later.
+    /// Joins another state of the same entity in, or a part of one: its heads, and the ids of writes that it knows to be replaced.
     ///
     /// # Errors
     /// The store's.
-    pub fn join<R: Replaced>(&mut self, other: &Self, replaced: &mut R) -> Result<(), R::Error> {
-        for (field, heads) in &other.fields {
-            self.join_field(field, heads, &[], replaced)?;
+    pub fn join<R: Replaced>(&mut self, other: &Self, ids: &[u64], replaced: &mut R) -> Result<(), R::Error> {
+        for id in ids {
+            self.replace(*id, replaced)?;
         }
-        self.prune(replaced)
+        for (field, heads) in &other.fields {
+            for head in heads {
+                self.join_head(field, head, replaced)?;
+            }
+        }
+        Ok(())
     }
 
-    /// Drops heads that have been replaced in the meantime.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn prune<R: Replaced>(&mut self, replaced: &R) -> Result<(), R::Error> {
-        for heads in self.fields.values_mut() {
-            let mut kept = Vec::with_capacity(heads.len());
-            for head in heads.drain(..) {
-                if !replaced.contains(head.id)? {
-                    kept.push(head);
+    fn replace<R: Replaced>(&mut self, id: u64, replaced: &mut R) -> Result<(), R::Error> {
+        replaced.insert(id)?;
+        self.fields.retain(|_, heads| {
+            heads.retain(|head| head.id != id);
+            !heads.is_empty()
+        });
+        Ok(())
+    }
+
+    fn join_head<R: Replaced>(&mut self, field: &str, head: &RegisterHead, replaced: &R) -> Result<(), R::Error> {
+        let heads = self.fields.get_mut(field);
+        let place = heads.as_deref().map_or(Err(0), |heads| heads.binary_search_by_key(&head.id, |h| h.id));
+        match (heads, place) {
+            // Ids are never used twice. Should one be all the same, then which write came first must not matter.
+            (Some(heads), Ok(place)) => {
+                let order = |h: &RegisterHead| (h.hlc, h.by.clone(), h.value.clone());
+                if order(&heads[place]) < order(head) {
+                    heads[place] = head.clone();
                 }
             }
-            *heads = kept;
+            (_, _) if replaced.contains(head.id)? => {}
+            (Some(heads), Err(place)) => {
+                let place = if Mutant::LastHeadShown.is_on() { heads.len() } else { place };
+                heads.insert(place, head.clone());
+            }
+            (None, _) => {
+                self.fields.insert(field.to_owned(), vec![head.clone()]);
+            }
         }
-        self.fields.retain(|_, heads| !heads.is_empty());
         Ok(())
     }
 
-    fn join_field<R: Replaced>(
-        &mut self,
-        field: &str,
-        arriving: &[RegisterHead],
-        replaces: &[u64],
-        replaced: &mut R,
-    ) -> Result<(), R::Error> {
-        let heads = self.fields.entry(field.to_owned()).or_default();
-        for id in replaces {
-            replaced.insert(*id)?;
-            heads.retain(|h| h.id != *id);
-        }
-        for head in arriving {
-            if let Err(place) = heads.binary_search_by_key(&head.id, |h| h.id)
-                && !replaced.contains(head.id)?
-            {
-                heads.insert(place, head.clone());
+    /// Whether it is as joining leaves it: no field without a head, heads by ascending id. Bytes of a peer may be otherwise.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.fields.values().all(|heads| !heads.is_empty() && heads.is_sorted_by(|a, b| a.id < b.id))
+    }
+
+    /// Whether there is nothing in it: no write has come yet, but maybe ids that one replaces.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// Divides it into parts of about `bytes_max` bytes each, at least one head in each; together they join to the whole. One part, maybe
+    /// an empty one, at least.
+    #[must_use]
+    pub fn split(self, bytes_max: usize) -> Vec<Self> {
+        let mut parts = vec![Self::default()];
+        let mut bytes = 0;
+        for (field, heads) in self.fields {
+            for head in heads {
+                let length = canonical(&head).len() + field.len() + 4;
+                if bytes + length > bytes_max && bytes > 0 {
+                    parts.push(Self::default());
+                    bytes = 0;
+                }
+                bytes += length;
+                if let Some(part) = parts.last_mut() {
+                    part.fields.entry(field.clone()).or_default().push(head);
+                }
             }
         }
-        if heads.is_empty() {
-            self.fields.remove(field);
-        }
-        Ok(())
+        parts
     }
 
     /// The head of a field that is shown: the one with the greatest (hlc, id).
     #[must_use]
     pub fn shown(&self, field: &str) -> Option<&RegisterHead> {
-        self.fields.get(field)?.iter().max_by_key(|h| (h.hlc, h.id))
+        let heads = self.fields.get(field)?;
+        if Mutant::LastHeadShown.is_on() {
+            return heads.last();
+        }
+        heads.iter().max_by_key(|h| (h.hlc, h.id))
     }
 
     /// The value of a field that is shown; [`Value::Null`] where it was never written.

@@ -76,6 +76,14 @@ pub(super) fn record(conn: &Connection, kind: ChangeKind, reference: i64) -> Res
     Ok(conn.last_insert_rowid().cast_unsigned())
 }
 
+/// Notes a change of an entity, in place of its last one; gives its place.
+pub(super) fn supersede(conn: &Connection, kind: ChangeKind, reference: i64) -> Result<u64, StoreError> {
+    let n = record(conn, kind, reference)?;
+    conn.prepare_cached("DELETE FROM change WHERE n = (SELECT change FROM entity WHERE idx = ?1)")?
+        .execute([reference])?;
+    Ok(n)
+}
+
 impl ChangeKind {
     fn of_number(number: i64) -> Result<Self, StoreError> {
         [Self::Ticket, Self::Refund, Self::Movement, Self::Product, Self::Category, Self::Customer]

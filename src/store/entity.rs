@@ -12,16 +12,18 @@ use crate::model::amount::Quantity;
 use crate::model::clock::Hlc;
 use crate::model::id::Uuid;
 use crate::model::op::{BODY_APPLY_MAX, canonical};
-use crate::model::register::{Edit, EntityKind, Registers, Replaced, Value, WRITES_MAX};
+use crate::model::register::{Edit, EntityKind, Registers, Value, WRITES_MAX};
 
-use super::changes::{self, ChangeKind};
-use super::conflicts::{self, Flag};
 use super::error::StoreError;
 use super::fields::{check, fields, is_known};
 use super::reader::Reader;
 use super::search::folded;
 use super::view::{Cursor, LIMIT_MAX, Page};
 use super::{categories, customers, products, stock};
+
+mod join;
+
+pub(super) use join::{Joined, apply_edit, each, join_state, own_replaced_ids, replaced_ids};
 
 /// The most rows that one part of a list looks at: a search for what is rare answers with fewer items than asked for, and where to go on.
 const SCAN_MAX: i64 = 20_000;
@@ -199,125 +201,6 @@ fn within_limits(registers: &Registers, edit: Edit) -> Result<Edit, StoreError> 
     Ok(edit)
 }
 
-/// Joins an edit in, local or remote, in any order and repeatedly: registers, replaced ids, columns, conflicts, and a row in `change`
-/// where the entity is not as before.
-pub(super) fn apply_edit(conn: &Connection, edit: &Edit) -> Result<(), StoreError> {
-    let (kind, id) = (edit.entity, edit.id);
-    let row = conn
-        .prepare_cached("SELECT idx, registers FROM entity WHERE kind = ?1 AND id = ?2")?
-        .query_row((number(kind), id.as_bytes()), |row| Ok((row.get::<_, i64>(0)?, decoded(row, 1)?)))
-        .optional()?;
-    let (idx, before) = row.map_or((None, Registers::default()), |(idx, registers)| (Some(idx), registers));
-    let mut after = before.clone();
-    after.apply(edit, &mut ReplacedTable(conn))?;
-    if idx.is_some() && after == before {
-        return Ok(());
-    }
-    let (old, new) = (Columns::of(kind, &before), Columns::of(kind, &after));
-    let idx = match idx {
-        Some(idx) => idx,
-        None => insert(conn, kind, id)?,
-    };
-    let change = match change_kind(kind) {
-        Some(change) => changes::record(conn, change, idx)?,
-        None => 0,
-    };
-    conn.prepare_cached("UPDATE entity SET change = ?2, registers = ?3 WHERE idx = ?1")?.execute((
-        idx,
-        change.cast_signed(),
-        canonical(&after),
-    ))?;
-    // Apart from the rest: most edits change a price, and naming these columns would write all their indexes again.
-    if old != new {
-        update_columns(conn, idx, &new)?;
-    }
-    let contested = conflicts::fields_of(kind, &after).count();
-    if contested != conflicts::fields_of(kind, &before).count() {
-        contest(conn, idx, contested)?;
-    }
-    for flag in [Flag::Sku, Flag::Barcode] {
-        recount(conn, flag, &old, &new)?;
-    }
-    Ok(())
-}
-
-fn insert(conn: &Connection, kind: EntityKind, id: Uuid) -> Result<i64, StoreError> {
-    conn.prepare_cached(
-        "INSERT INTO entity (kind, id, alive, search, change, registers) VALUES (?1, ?2, 0, '', 0, x'')",
-    )?
-    .execute((number(kind), id.as_bytes()))?;
-    Ok(conn.last_insert_rowid())
-}
-
-fn update_columns(conn: &Connection, idx: i64, columns: &Columns) -> Result<(), StoreError> {
-    conn.prepare_cached(
-        "UPDATE entity SET alive = ?2, sku = ?3, barcode = ?4, category = ?5, search = ?6 WHERE idx = ?1",
-    )?
-    .execute((
-        idx,
-        columns.alive,
-        &columns.sku,
-        &columns.barcode,
-        columns.category.as_ref().map(|id| id.as_bytes().as_slice()),
-        &columns.search,
-    ))?;
-    Ok(())
-}
-
-fn change_kind(kind: EntityKind) -> Option<ChangeKind> {
-    match kind {
-        EntityKind::Product => Some(ChangeKind::Product),
-        EntityKind::Category => Some(ChangeKind::Category),
-        EntityKind::Customer => Some(ChangeKind::Customer),
-        EntityKind::Review => None,
-    }
-}
-
-fn contest(conn: &Connection, idx: i64, fields: usize) -> Result<(), StoreError> {
-    if fields == 0 {
-        conn.prepare_cached("DELETE FROM contested WHERE entity_idx = ?1")?.execute([idx])?;
-    } else {
-        let sql = "INSERT OR REPLACE INTO contested (entity_idx, fields) VALUES (?1, ?2)";
-        conn.prepare_cached(sql)?.execute((idx, fields as i64))?;
-    }
-    Ok(())
-}
-
-/// Marks and clears codes that several products have, where this change gave or took one.
-fn recount(conn: &Connection, flag: Flag, old: &Columns, new: &Columns) -> Result<(), StoreError> {
-    let (old, new, sql) = match flag {
-        Flag::Barcode => {
-            (&old.barcode, &new.barcode, "SELECT count(*) FROM (SELECT 1 FROM entity WHERE barcode = ?1 LIMIT 2)")
-        }
-        _ => (&old.sku, &new.sku, "SELECT count(*) FROM (SELECT 1 FROM entity WHERE sku = ?1 LIMIT 2)"),
-    };
-    if old == new {
-        return Ok(());
-    }
-    let mut products = conn.prepare_cached(sql)?;
-    for code in [old, new].into_iter().flatten() {
-        let several = products.query_row([code], |row| row.get::<_, i64>(0))? > 1;
-        conflicts::mark(conn, flag, code.as_bytes(), several)?;
-    }
-    Ok(())
-}
-
-/// The table `replaced`.
-struct ReplacedTable<'a>(&'a Connection);
-
-impl Replaced for ReplacedTable<'_> {
-    type Error = StoreError;
-
-    fn contains(&self, id: u64) -> Result<bool, StoreError> {
-        Ok(self.0.prepare_cached("SELECT 1 FROM replaced WHERE id = ?1")?.exists([id.cast_signed()])?)
-    }
-
-    fn insert(&mut self, id: u64) -> Result<(), StoreError> {
-        self.0.prepare_cached("INSERT OR IGNORE INTO replaced VALUES (?1)")?.execute([id.cast_signed()])?;
-        Ok(())
-    }
-}
-
 /// The registers of an entity that was written at least once.
 pub(super) fn registers(conn: &Connection, target: (EntityKind, Uuid)) -> Result<Option<Registers>, StoreError> {
     let registers = conn
@@ -342,7 +225,7 @@ pub(super) fn view(conn: &Connection, kind: EntityKind, id: Uuid) -> Result<Opti
     let sql = format!("{VIEW} WHERE kind = ?1 AND id = ?2");
     let mut rows = conn.prepare_cached(&sql)?;
     let mut rows = rows.query((number(kind), id.as_bytes()))?;
-    rows.next()?.map(|row| viewed(conn, row)).transpose()
+    Ok(rows.next()?.map(|row| viewed(conn, row)).transpose()?.flatten())
 }
 
 /// The entity in a row.
@@ -350,18 +233,23 @@ pub(super) fn view_at(conn: &Connection, idx: i64) -> Result<Option<EntityView>,
     let sql = format!("{VIEW} WHERE idx = ?1");
     let mut rows = conn.prepare_cached(&sql)?;
     let mut rows = rows.query([idx])?;
-    rows.next()?.map(|row| viewed(conn, row)).transpose()
+    Ok(rows.next()?.map(|row| viewed(conn, row)).transpose()?.flatten())
 }
 
-fn viewed(conn: &Connection, row: &Row<'_>) -> Result<EntityView, StoreError> {
+/// `None` for an entity of which no head has come yet.
+fn viewed(conn: &Connection, row: &Row<'_>) -> Result<Option<EntityView>, StoreError> {
     let (kind, id) = (of_number(row.get(1)?)?, Uuid::from_bytes(row.get(2)?));
     let registers = decoded(row, 3)?;
+    if registers.is_empty() {
+        return Ok(None);
+    }
     let alive = registers.is_alive();
     let stock = match kind {
         EntityKind::Product => Some(stock::total(conn, id)?),
         _ => None,
     };
-    Ok(EntityView { cursor: Cursor(row.get::<_, i64>(0)?.cast_unsigned()), kind, id, registers, alive, stock })
+    let cursor = Cursor(row.get::<_, i64>(0)?.cast_unsigned());
+    Ok(Some(EntityView { cursor, kind, id, registers, alive, stock }))
 }
 
 fn list(conn: &Connection, query: &EntityQuery) -> Result<Page<EntityView>, StoreError> {
@@ -380,7 +268,7 @@ fn list(conn: &Connection, query: &EntityQuery) -> Result<Page<EntityView>, Stor
     let mut rows = conn.prepare_cached(&list_sql(query, &conditions))?;
     let mut rows = rows.query(params_from_iter(values))?;
     while let Some(row) = rows.next()? {
-        items.push(viewed(conn, row)?);
+        items.extend(viewed(conn, row)?);
     }
     let next = if items.len() > limit {
         items.truncate(limit);
@@ -410,7 +298,8 @@ fn conditions(query: &EntityQuery, q: Option<String>) -> Vec<(&'static str, Sql)
 fn list_sql(query: &EntityQuery, conditions: &[(&'static str, Sql)]) -> String {
     let coded = query.sku.is_some() || query.barcode.is_some() || query.category.is_some();
     let of_kind = match (query.include_deleted, coded) {
-        (true, _) => "+kind = ?",
+        // Of one that has no head yet there is nothing to show.
+        (true, _) => "+kind = ? AND registers <> x'00'",
         (false, true) => "+kind = ? AND +alive = 1",
         (false, false) => "kind = ? AND alive = 1",
     };

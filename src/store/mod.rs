@@ -25,6 +25,7 @@ mod counted;
 mod counts;
 mod customers;
 mod db;
+mod digest;
 mod entity;
 mod error;
 mod fields;
@@ -40,6 +41,7 @@ mod request;
 mod roster;
 mod schema;
 mod search;
+mod snapshot;
 mod stock;
 #[cfg(test)]
 mod tests;

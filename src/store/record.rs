@@ -5,9 +5,12 @@ use serde::de::DeserializeOwned;
 
 use crate::model::amount::{MONEY_MAX, Money, QUANTITY_MAX, Quantity};
 use crate::model::clock::TIME_MS_MAX;
-use crate::model::id::Uuid;
-use crate::model::op::{Body, HoldReason, Op, content_hash};
+use crate::model::id::{TillId, Uuid};
+use crate::model::mutant::Mutant;
+use crate::model::op::{Body, HoldReason, Op, content_hash, kind};
+use crate::model::state::{Admission, Member, REPLACED_MAX, State};
 use crate::model::ticket::{LINES_MAX, Made, PAYMENTS_MAX, Refund, Ticket};
+use crate::sync::table;
 
 use super::error::StoreError;
 
@@ -29,6 +32,24 @@ pub(super) struct Table {
     pub(super) find: &'static str,
     pub(super) set_aside: &'static str,
 }
+
+/// A table of insert-once records, for what is alike in all of them.
+#[derive(Debug)]
+pub(super) struct Records {
+    /// Its number in snapshots and digests.
+    pub(super) table: u16,
+    /// The kind of ops that carry its records.
+    pub(super) kind: u16,
+    /// Its name in the database.
+    pub(super) name: &'static str,
+}
+
+pub(super) const TICKETS: Records = Records { table: table::TICKET, kind: kind::TICKET, name: "ticket" };
+pub(super) const REFUNDS: Records = Records { table: table::REFUND, kind: kind::REFUND, name: "refund" };
+pub(super) const MOVEMENTS: Records = Records { table: table::MOVEMENT, kind: kind::MOVEMENT, name: "movement" };
+
+/// All tables of records.
+pub(super) const RECORDS: &[Records] = &[TICKETS, REFUNDS, MOVEMENTS];
 
 /// Where a record stands among those of its id. Of several contents the smaller hash counts: alone it moves stock and is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,7 +88,7 @@ pub(super) fn place(conn: &Connection, table: &Table, record: &Record<'_>) -> Re
     }
     match counting {
         None => Ok(Place::First),
-        Some((idx, hash)) if hash < record.hash => Ok(Place::Beaten(idx)),
+        Some((idx, hash)) if hash < record.hash || Mutant::FirstContentCounts.is_on() => Ok(Place::Beaten(idx)),
         Some((idx, _)) => {
             conn.prepare_cached(table.set_aside)?.execute([idx])?;
             Ok(Place::Beats(idx))
@@ -94,7 +115,11 @@ pub(super) fn read(op: &Op) -> Result<Body, HoldReason> {
         }
         Body::Admit(admit) => made(&admit.made),
         Body::Retire(retire) => made(&retire.made),
-        Body::Edit(_) | Body::State(_) => true,
+        Body::State(State::Entity { registers, replaced, .. }) => {
+            registers.is_sound() && replaced.len() <= REPLACED_MAX && replaced.is_sorted_by(|a, b| a < b)
+        }
+        Body::State(State::Member(member)) => sound_member(member),
+        Body::Edit(_) => true,
         #[cfg(feature = "next")]
         Body::Note(note) => made(&note.made),
     };
@@ -115,6 +140,12 @@ fn sound_refund(refund: &Refund) -> bool {
     made(&refund.made)
         && refund.lines.len() <= LINES_MAX
         && refund.lines.iter().all(|l| quantity(l.quantity) && money(l.amount))
+}
+
+fn sound_member(member: &Member) -> bool {
+    let time = |ms: u64| ms <= TIME_MS_MAX;
+    let is_theirs = |a: &Admission| TillId::of_public_key(&a.public_key) == member.till && time(a.first_ms);
+    member.admission.as_ref().is_none_or(is_theirs) && member.retired_ms.is_none_or(time)
 }
 
 fn quantity(quantity: Quantity) -> bool {

@@ -9,6 +9,7 @@ use crate::model::ticket::{LINES_MAX, Refund, RefundLine, Refunded, Ticket};
 
 use super::changes::{self, ChangeKind};
 use super::conflicts::{self, Flag};
+use super::digest;
 use super::error::StoreError;
 use super::record::{self, Place, Record, Table};
 use super::request::Reply;
@@ -143,6 +144,7 @@ impl Work<'_> {
                 record.body,
             ))?;
         let idx = self.conn.last_insert_rowid();
+        digest::note(self.conn, &record::REFUNDS, idx)?;
         if place.counts() {
             for (product, delta) in refund.movements() {
                 self.shift((product, delta), (kind::REFUND, idx))?;

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::model::id::TillId;
 use crate::model::op::{canonical, content_hash};
 use crate::model::roster::{Admit, Retire};
+use crate::model::state::{Admission, Member};
 
 use super::error::StoreError;
 use super::reader::Reader;
@@ -47,35 +48,23 @@ pub(super) fn is_retired(conn: &Connection, till: TillId) -> Result<bool, StoreE
     Ok(entry(conn, till)?.is_some_and(|entry| entry.retired_ms.is_some()))
 }
 
-/// Folds an admission in; whether it changed what is shown: a till that is new, or has another name. One whose till id is not that of
-/// its key is left out.
-pub(super) fn apply_admit(conn: &Connection, admit: &Admit) -> Result<bool, StoreError> {
+/// What joining came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Joined {
+    /// Whether anything is other than before.
+    pub(super) changed: bool,
+    /// Whether what is shown is: a till is new, has another name, or is retired.
+    pub(super) shown: bool,
+}
+
+/// Folds an admission in. One whose till id is not that of its key is left out.
+pub(super) fn apply_admit(conn: &Connection, admit: &Admit) -> Result<Joined, StoreError> {
     if TillId::of_public_key(&admit.public_key) != admit.till {
-        return Ok(false);
+        return Ok(Joined { changed: false, shown: false });
     }
-    let before = entry(conn, admit.till)?;
-    conn.prepare_cached(
-        "INSERT INTO roster (till, public_key, pos_id, pos_name, rank, admitted_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT (till) DO UPDATE SET public_key = excluded.public_key, pos_id = excluded.pos_id,
-             pos_name = excluded.pos_name, rank = excluded.rank
-         WHERE rank IS NULL OR rank < excluded.rank",
-    )?
-    .execute((
-        admit.till.0,
-        admit.public_key,
-        &admit.pos_id,
-        &admit.pos_name,
-        rank(admit),
-        admit.made.at_ms.cast_signed(),
-    ))?;
-    conn.prepare_cached(
-        "UPDATE roster SET admitted_ms = ?2 WHERE till = ?1 AND (admitted_ms IS NULL OR admitted_ms > ?2)",
-    )?
-    .execute((admit.till.0, admit.made.at_ms.cast_signed()))?;
-    let name = |entry: Option<RosterEntry>| {
-        entry.and_then(|entry| entry.admitted).map(|admitted| (admitted.pos_id, admitted.pos_name))
-    };
-    Ok(name(before) != name(entry(conn, admit.till)?))
+    let Admit { till, public_key, pos_id, pos_name, made } = admit.clone();
+    let admission = Admission { public_key, pos_id, pos_name, rank: rank(admit), first_ms: made.at_ms };
+    join(conn, &Member { till, admission: Some(admission), retired_ms: None })
 }
 
 /// Orders the admissions of one till: by time, then by content.
@@ -83,16 +72,80 @@ fn rank(admit: &Admit) -> Vec<u8> {
     [admit.made.at_ms.to_be_bytes().as_slice(), &content_hash(&canonical(admit))].concat()
 }
 
-/// Folds a retirement in; whether the till was not retired before.
-pub(super) fn apply_retire(conn: &Connection, retire: &Retire) -> Result<bool, StoreError> {
-    let before = entry(conn, retire.till)?.and_then(|entry| entry.retired_ms);
+/// Folds a retirement in.
+pub(super) fn apply_retire(conn: &Connection, retire: &Retire) -> Result<Joined, StoreError> {
+    join(conn, &Member { till: retire.till, admission: None, retired_ms: Some(retire.made.at_ms) })
+}
+
+/// Folds in what another till knows of one.
+pub(super) fn join(conn: &Connection, arriving: &Member) -> Result<Joined, StoreError> {
+    let before = member(conn, arriving.till)?;
+    let mut after = before.clone().unwrap_or_else(|| Member { till: arriving.till, admission: None, retired_ms: None });
+    after.retired_ms = [after.retired_ms, arriving.retired_ms].into_iter().flatten().min();
+    if let Some(theirs) = &arriving.admission {
+        let ours = after.admission.get_or_insert_with(|| theirs.clone());
+        let first_ms = ours.first_ms.min(theirs.first_ms);
+        // The rank ends with a hash of the content, so equal ranks are one admission; from bytes of a peer they might not be.
+        let order = |a: &Admission| (a.rank.clone(), a.pos_id.clone(), a.pos_name.clone());
+        if order(ours) < order(theirs) {
+            ours.clone_from(theirs);
+        }
+        ours.first_ms = first_ms;
+    }
+    let changed = before.as_ref() != Some(&after);
+    if changed {
+        save(conn, &after)?;
+    }
+    let shown = |member: &Member| {
+        let name = member.admission.as_ref().map(|a| (a.pos_id.clone(), a.pos_name.clone()));
+        (name, member.retired_ms.is_some())
+    };
+    Ok(Joined { changed, shown: before.as_ref().map(shown) != Some(shown(&after)) })
+}
+
+fn save(conn: &Connection, member: &Member) -> Result<(), StoreError> {
+    let admission = member.admission.as_ref();
     conn.prepare_cached(
-        "INSERT INTO roster (till, retired_ms) VALUES (?1, ?2)
-         ON CONFLICT (till) DO UPDATE SET retired_ms = excluded.retired_ms
-         WHERE retired_ms IS NULL OR retired_ms > excluded.retired_ms",
+        "INSERT OR REPLACE INTO roster (till, public_key, pos_id, pos_name, rank, admitted_ms, retired_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
-    .execute((retire.till.0, retire.made.at_ms.cast_signed()))?;
-    Ok(before.is_none())
+    .execute((
+        member.till.0,
+        admission.map(|a| a.public_key),
+        admission.map(|a| &a.pos_id),
+        admission.map(|a| &a.pos_name),
+        admission.map(|a| &a.rank),
+        admission.map(|a| a.first_ms.cast_signed()),
+        member.retired_ms.map(u64::cast_signed),
+    ))?;
+    Ok(())
+}
+
+const MEMBER: &str = "SELECT till, public_key, pos_id, pos_name, rank, admitted_ms, retired_ms FROM roster";
+
+fn member(conn: &Connection, till: TillId) -> Result<Option<Member>, StoreError> {
+    Ok(conn.prepare_cached(&format!("{MEMBER} WHERE till = ?1"))?.query_row([till.0], member_of_row).optional()?)
+}
+
+/// All that is kept of the tills, by id: there are few.
+pub(super) fn members(conn: &Connection) -> Result<Vec<Member>, StoreError> {
+    let mut query = conn.prepare_cached(&format!("{MEMBER} ORDER BY till"))?;
+    Ok(query.query_map([], member_of_row)?.collect::<Result<_, _>>()?)
+}
+
+fn member_of_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Member> {
+    let admission = match row.get::<_, Option<[u8; 32]>>(1)? {
+        Some(public_key) => Some(Admission {
+            public_key,
+            pos_id: row.get(2)?,
+            pos_name: row.get(3)?,
+            rank: row.get(4)?,
+            first_ms: row.get::<_, i64>(5)?.cast_unsigned(),
+        }),
+        None => None,
+    };
+    let retired_ms = row.get::<_, Option<i64>>(6)?.map(i64::cast_unsigned);
+    Ok(Member { till: TillId(row.get(0)?), admission, retired_ms })
 }
 
 const SELECT: &str = "SELECT till, public_key, pos_id, pos_name, admitted_ms, retired_ms FROM roster";

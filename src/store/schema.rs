@@ -10,6 +10,7 @@
 use rusqlite::Connection;
 
 use super::error::StoreError;
+use super::{digest, entity};
 
 /// Says in the file's header that it is a till's database.
 pub(super) const APPLICATION_ID: i32 = 0x7469_6c6c;
@@ -31,7 +32,13 @@ impl Migration {
 }
 
 /// From version n to n + 1, at index n.
-const MIGRATIONS: &[Migration] = &[Migration::of(V1), Migration::of(V2)];
+const MIGRATIONS: &[Migration] = &[Migration::of(V1), Migration { sql: V2, then: sum_up }];
+
+/// What schema 2 keeps besides, from what schema 1 had.
+fn sum_up(conn: &Connection) -> Result<(), StoreError> {
+    entity::own_replaced_ids(conn)?;
+    digest::renew(conn)
+}
 
 const V1: &str = "
 -- Logs. own: 1 = this database authors it, 2 = it did before, 0 = another's. till = who authors it, for an own one. base = running
@@ -134,11 +141,13 @@ CREATE TABLE mark (
     PRIMARY KEY (run_ms, origin_idx)) WITHOUT ROWID;
 -- Tickets of an own log that were compacted while no other till had them.
 ALTER TABLE origin ADD COLUMN alone INTEGER NOT NULL DEFAULT 0;
--- Rows taken from a snapshot whose logs are not put in yet. tbl: see sync::table. key: the row's key there.
+-- Rows taken from a snapshot whose logs are not put in yet. tbl: see sync::table. ref = idx of the record or entity, till, hash of what
+-- is held.
 CREATE TABLE uncovered (
-    tbl INTEGER NOT NULL, key BLOB NOT NULL, session INTEGER NOT NULL, PRIMARY KEY (tbl, key)) WITHOUT ROWID;
--- What the rows of a table add up to: 16 bytes, big-endian. tbl: see sync::table and sync::STOCK_SUM. sum of an entity: its share.
-CREATE TABLE digest (tbl INTEGER PRIMARY KEY, sum BLOB NOT NULL);
+    tbl INTEGER NOT NULL, ref NOT NULL, session INTEGER NOT NULL, PRIMARY KEY (tbl, ref)) WITHOUT ROWID;
+-- What the rows of a table add up to: 16 bytes, big-endian. tbl: see sync::table. upto: the last row in it, for records. sum of an
+-- entity: its share.
+CREATE TABLE digest (tbl INTEGER PRIMARY KEY, sum BLOB NOT NULL, upto INTEGER NOT NULL);
 ALTER TABLE entity ADD COLUMN sum BLOB NOT NULL DEFAULT x'00000000000000000000000000000000';
 -- Ops, and rows of snapshots, that this version cannot apply, by hash of kind, schema and body. With bytes of their own: the op that
 -- brought one may be compacted.
@@ -149,6 +158,9 @@ CREATE TABLE held (
 INSERT INTO held SELECT h.hash, o.hlc, o.kind, o.schema, o.body, h.reason
     FROM held_of_1 h JOIN op o ON o.origin_idx = h.origin_idx AND o.seq = h.seq;
 DROP TABLE held_of_1;
+-- Ids of replaced writes, by entity.
+DROP TABLE replaced;
+CREATE TABLE replaced (entity_idx INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (entity_idx, id)) WITHOUT ROWID;
 -- From now on a change is deleted when it is superseded.
 DELETE FROM change WHERE kind > 3 AND n <> (SELECT change FROM entity WHERE idx = ref);
 ";

@@ -13,6 +13,7 @@ use crate::model::ticket::{Refund, Ticket};
 use super::changes::{self, ChangeKind};
 use super::conflicts::{self, Flag};
 use super::counted;
+use super::digest;
 use super::error::StoreError;
 use super::reader::Reader;
 use super::record::{self, Place, Record, Table};
@@ -203,6 +204,7 @@ impl Work<'_> {
                 record.body,
             ))?;
         let idx = self.conn.last_insert_rowid();
+        digest::note(self.conn, &record::MOVEMENTS, idx)?;
         if place.counts() {
             self.shift((movement.product, movement.delta), (kind::MOVEMENT, idx))?;
             counted::insert(self.conn, movement)?;

@@ -9,6 +9,7 @@ use crate::model::ticket::{LINES_MAX, Line, PAYMENTS_MAX, Refund, Refunded, Sale
 
 use super::changes::{self, ChangeKind};
 use super::conflicts::{self, Flag};
+use super::digest;
 use super::error::{Rejection, StoreError};
 use super::reader::Reader;
 use super::record::{self, Place, Record, Table};
@@ -126,6 +127,7 @@ impl Work<'_> {
                 record.body,
             ))?;
         let idx = self.conn.last_insert_rowid();
+        digest::note(self.conn, &record::TICKETS, idx)?;
         self.link(ticket, record, idx, tail)?;
         if place.counts() {
             for (product, delta) in ticket.movements() {

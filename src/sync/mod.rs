@@ -23,6 +23,7 @@
 //! **A fork is not merged here.** Where two contents stand at one place of a log, the origin is left alone and [`Event::Fork`] says so.
 
 mod message;
+mod parts;
 mod peers;
 mod pull;
 mod replica;
@@ -34,6 +35,7 @@ mod tests;
 pub use message::{
     Key, KnownPeer, LogHeader, MemberAck, Message, Part, STOCK_SUM, SnapshotAnswer, SnapshotAsk, StateDigest, table,
 };
+pub use parts::{PartDigest, part_digest, row_hash, vector_hash};
 pub use replica::{Replica, ReplicaOptions};
 pub use session::PeerView;
 

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::model::clock::{Hlc, Observed};
 use crate::model::id::Origin;
 use crate::model::op::{Body, Head, HoldReason, Op, OpBatch, RunningHash};
+use crate::model::state::State;
 
 use super::super::entity;
 use super::super::error::StoreError;
@@ -125,14 +126,21 @@ impl Work<'_> {
                 None
             }
             Body::Admit(admit) => {
-                self.done.roster |= roster::apply_admit(self.conn, admit)?;
+                self.done.roster |= roster::apply_admit(self.conn, admit)?.shown;
                 None
             }
             Body::Retire(retire) => {
-                self.done.roster |= roster::apply_retire(self.conn, retire)?;
+                self.done.roster |= roster::apply_retire(self.conn, retire)?.shown;
                 None
             }
-            Body::State(_) => None,
+            Body::State(State::Entity { kind, id, registers, replaced }) => {
+                entity::join_state(self.conn, (*kind, *id), registers, replaced)?;
+                None
+            }
+            Body::State(State::Member(member)) => {
+                self.done.roster |= roster::join(self.conn, member)?.shown;
+                None
+            }
             #[cfg(feature = "next")]
             Body::Note(_) => None,
         };
