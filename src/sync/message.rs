@@ -81,19 +81,20 @@ pub struct MemberAck {
 
 /// Tables of a snapshot, by number: a later version may have more.
 pub mod table {
-    /// Tickets; keyed by their UUID.
+    /// Tickets; keyed by their UUID and content hash.
     pub const TICKET: u16 = 1;
-    /// Refunds; keyed by their UUID.
+    /// Refunds; keyed likewise.
     pub const REFUND: u16 = 2;
-    /// Movements; keyed by their UUID.
+    /// Movements; keyed likewise.
     pub const MOVEMENT: u16 = 3;
-    /// Entities; keyed by their kind's number (one byte) and their UUID.
+    /// Entities; keyed by their kind's number (one byte), their UUID, and the number of the part (two bytes) where one is too long for
+    /// one row. With the ids of their replaced writes.
     pub const ENTITY: u16 = 4;
-    /// Replaced ids; keyed by themselves, big-endian. A row holds many.
+    /// Ids of replaced writes: in a [`super::StateDigest`] alone, since they travel with their entities.
     pub const REPLACED: u16 = 5;
     /// The roster; keyed by till id.
     pub const ROSTER: u16 = 6;
-    /// Held ops and rows; keyed by their content hash.
+    /// Held ops and rows; keyed by the hash of their kind, schema and body.
     pub const HELD: u16 = 7;
 }
 

@@ -56,7 +56,7 @@ fn edits() -> impl Strategy<Value = Vec<Edit>> {
                 4 => [("price".to_owned(), Value::Int(value.into()))],
                 _ => [("of a later version".to_owned(), Value::Bool(value == 1))],
             };
-            let registers = tills[at].entities.entry((kind, uuid(id))).or_default();
+            let (registers, _) = tills[at].0.entry((kind, uuid(id))).or_default();
             let by = format!("POS-{at}");
             let ids = || entropy.u64();
             if let Some(edit) = registers.edit((kind, uuid(id)), values, alive > 0, (Hlc(time), &by), ids) {
@@ -68,23 +68,21 @@ fn edits() -> impl Strategy<Value = Vec<Edit>> {
     })
 }
 
-/// What the model says of a set of edits.
+/// What the model says of a set of edits: of each entity its registers, and the ids of its replaced writes.
 #[derive(Clone, Default)]
-struct Joined {
-    entities: BTreeMap<(EntityKind, Uuid), Registers>,
-    replaced: BTreeSet<u64>,
-}
+struct Joined(BTreeMap<(EntityKind, Uuid), (Registers, BTreeSet<u64>)>);
 
 impl Joined {
     fn apply(&mut self, edit: &Edit) {
-        let registers = self.entities.entry((edit.entity, edit.id)).or_default();
-        let Ok(()) = registers.apply(edit, &mut self.replaced);
+        let (registers, replaced) = self.0.entry((edit.entity, edit.id)).or_default();
+        let Ok(()) = registers.apply(edit, replaced);
     }
 
     fn merge(&mut self, other: &Self) {
-        self.replaced.extend(&other.replaced);
-        for (target, theirs) in &other.entities {
-            let Ok(()) = self.entities.entry(*target).or_default().join(theirs, &mut self.replaced);
+        for (target, (theirs, ids)) in &other.0 {
+            let (registers, replaced) = self.0.entry(*target).or_default();
+            let ids: Vec<u64> = ids.iter().copied().collect();
+            let Ok(()) = registers.join(theirs, &ids, replaced);
         }
     }
 }
@@ -122,9 +120,23 @@ fn codes(rows: &[EntityRow], code: impl Fn(&Columns) -> &Option<String>) -> i64 
     known.values().filter(|n| **n > 1).count() as i64
 }
 
+/// Joins in what a till has that took some of the edits, in parts.
+fn join_state(conn: &Connection, some: &[&Edit]) {
+    let mut joined = Joined::default();
+    some.iter().for_each(|edit| joined.apply(edit));
+    for ((kind, id), (registers, replaced)) in joined.0 {
+        let ids: Vec<u64> = replaced.into_iter().collect();
+        // Parts need not come in order, nor the replaced ids with the heads.
+        entity::join_state(conn, (kind, id), &Registers::default(), &ids).unwrap();
+        for part in registers.split(60).iter().rev() {
+            entity::join_state(conn, (kind, id), part, &[]).unwrap();
+        }
+    }
+}
+
 proptest! {
     #[test]
-    fn rows_are_the_join_of_edits_in_any_order(made in edits(), keys in prop::collection::vec(any::<u32>(), 40)) {
+    fn rows_are_the_join_of_edits_and_states_in_any_order(made in edits(), keys in prop::collection::vec(any::<u32>(), 40)) {
         let mut joined = Joined::default();
         made.iter().for_each(|edit| joined.apply(edit));
         let mut shuffled: Vec<(u32, &Edit)> = keys.iter().copied().zip(&made).collect();
@@ -132,20 +144,30 @@ proptest! {
         let mut conn = Connection::open_in_memory().unwrap();
         schema::migrate(&mut conn).unwrap();
         for (key, edit) in &shuffled {
-            entity::apply_edit(&conn, edit).unwrap();
-            if key % 3 == 0 {
-                entity::apply_edit(&conn, edit).unwrap();
+            match key % 5 {
+                0 => join_state(&conn, &made.iter().skip(*key as usize / 5 % made.len()).collect::<Vec<_>>()),
+                1 => join_state(&conn, &[edit]),
+                2 => {
+                    entity::apply_edit(&conn, edit).unwrap();
+                }
+                _ => {}
             }
+            entity::apply_edit(&conn, edit).unwrap();
         }
         let before = column(&conn, "SELECT max(n) FROM change");
-        made.iter().for_each(|edit| entity::apply_edit(&conn, edit).unwrap());
+        for edit in &made {
+            prop_assert!(!entity::apply_edit(&conn, edit).unwrap().changed);
+        }
+        join_state(&conn, &made.iter().collect::<Vec<_>>());
 
-        let wanted: Vec<EntityRow> = joined.entities.iter().map(|(target, registers)| row_of(*target, registers)).collect();
+        let wanted: Vec<EntityRow> = joined.0.iter().map(|(target, (registers, _))| row_of(*target, registers)).collect();
         prop_assert_eq!(rows(&conn), wanted.clone());
         let replaced: BTreeSet<u64> =
             column(&conn, "SELECT id FROM replaced").into_iter().map(i64::cast_unsigned).collect();
-        prop_assert_eq!(replaced, joined.replaced);
-        prop_assert_eq!(column(&conn, "SELECT max(n) FROM change"), before, "a repeated edit is no change");
+        prop_assert_eq!(replaced, joined.0.values().flat_map(|(_, replaced)| replaced.clone()).collect());
+        prop_assert_eq!(column(&conn, "SELECT max(n) FROM change"), before, "what is known is no change");
+        let superseded = column(&conn, "SELECT count(*) FROM change WHERE n NOT IN (SELECT change FROM entity)");
+        prop_assert_eq!(superseded[0], 0);
         let marks = column(&conn, "SELECT count(*) FROM flag GROUP BY kind HAVING kind = 6 UNION ALL SELECT 0");
         prop_assert_eq!(marks[0], codes(&wanted, |columns| &columns.sku));
         let marks = column(&conn, "SELECT count(*) FROM flag GROUP BY kind HAVING kind = 7 UNION ALL SELECT 0");

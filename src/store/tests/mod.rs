@@ -4,6 +4,7 @@ mod apply;
 mod backups;
 mod catalogue;
 mod conflicts;
+mod digests;
 mod faults;
 mod members;
 mod selling;
