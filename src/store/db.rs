@@ -11,7 +11,6 @@ use rusqlite::config::DbConfig;
 
 use crate::model::clock::HybridClock;
 use crate::model::id::Origin;
-use crate::model::op::OpBatch;
 
 use super::error::StoreError;
 use super::logs::Logs;
@@ -34,7 +33,7 @@ const STATEMENTS_MAX: usize = 128;
 pub struct Db {
     pub(super) conn: Connection,
     options: StoreOptions,
-    entropy: Box<dyn Entropy>,
+    pub(super) entropy: Box<dyn Entropy>,
     memory: InMemory,
     /// Set by a rollback: what is in memory must be read again.
     stale: bool,
@@ -155,6 +154,11 @@ impl Db {
         let outcome = command(&self.conn, "BEGIN IMMEDIATE").and_then(|()| {
             let mut work = Work::new(&self.conn, &mut self.memory, &self.options.author, self.entropy.as_mut(), now);
             let value = run(&mut work, &mut total)?;
+            if total.logs.is_some() {
+                // As they are at the end: they say all that single heads would.
+                total.logs = Some(work.memory.logs.now());
+                total.heads.clear();
+            }
             total.last_change = last_change(&self.conn)?;
             command(&self.conn, "COMMIT")?;
             Ok(value)
@@ -204,9 +208,17 @@ impl Work<'_> {
 
 impl Committed {
     fn merge(&mut self, other: Self) {
-        match (&mut self.local, other.local) {
-            (Some(batch), Some(OpBatch { ops, .. })) => batch.ops.extend(ops),
-            (local, more) => *local = local.take().or(more),
+        match (self.local.take(), other.local) {
+            (Some(mut batch), Some(more)) if batch.origin == more.origin => {
+                batch.ops.extend(more.ops);
+                self.local = Some(batch);
+            }
+            (Some(former), Some(more)) => {
+                // The origin has changed in between: what was written under the former one is told as another's.
+                self.heads.push((former.origin, former.after()));
+                self.local = Some(more);
+            }
+            (local, more) => self.local = local.or(more),
         }
         for (origin, head) in other.heads {
             self.heads.retain(|(known, _)| *known != origin);

@@ -79,11 +79,11 @@ impl<'a> Work<'a> {
             }
             Request::Retire { till } => self.retire(till),
             Request::Apply(batch) => self.apply(batch),
-            Request::End(_)
-            | Request::LeaveOrigin(_)
-            | Request::Take { .. }
-            | Request::Adopt { .. }
-            | Request::Compact { .. } => Err(StoreError::NotFound("such request yet")),
+            Request::End(closes) => self.end(&closes),
+            Request::LeaveOrigin(origin) => self.leave(origin),
+            Request::Take { .. } | Request::Adopt { .. } | Request::Compact { .. } => {
+                Err(StoreError::NotFound("such request yet"))
+            }
             Request::Remember(what) => memory::remember(self.conn, &what).map(|()| Reply::Done),
         }
     }

@@ -1,8 +1,11 @@
 //! The logs: for each origin the ops that are here, dense from 1.
 //!
-//! They grow ([`apply`]) and are read to be sent ([`read`]).
+//! They grow ([`apply`]), are read to be sent ([`read`]), compared with a peer's ([`compare`]), and cut where their origins end ([`ends`]).
 
 mod apply;
+mod compare;
+mod ends;
+mod hashes;
 mod read;
 mod row;
 
@@ -104,7 +107,7 @@ impl Logs {
         entropy: &mut dyn Entropy,
     ) -> Result<Origin, StoreError> {
         let known: Vec<String> = {
-            let mut statement = conn.prepare_cached("SELECT origin FROM origin")?;
+            let mut statement = conn.prepare_cached("SELECT origin FROM origin UNION SELECT origin FROM close")?;
             let rows = statement.query_map([], |row| origin_at(row, 0).map(|o| o.short()))?;
             rows.collect::<Result<_, _>>()?
         };
@@ -135,8 +138,8 @@ impl Logs {
     /// The hash of this till's last ticket; zero where it has none.
     pub(in crate::store) fn own_tail(&self) -> [u8; 32] {
         let own = &self.by_origin[&self.own];
-        let former = self.by_origin.values().filter(|log| log.own == Own::Former).max_by_key(|log| log.hlc);
-        match former {
+        let formers = self.by_origin.values().filter(|log| log.own == Own::Former && log.tail != [0; 32]);
+        match formers.max_by_key(|log| log.hlc) {
             Some(former) if own.tail == [0; 32] => former.tail,
             _ => own.tail,
         }
@@ -206,12 +209,19 @@ fn closes(conn: &Connection) -> Result<Closes, StoreError> {
 }
 
 fn insert_log(conn: &Connection, origin: Origin, own: Own, base: RunningHash) -> Result<i64, StoreError> {
+    let idx = free_idx(conn)?;
     conn.execute(
-        "INSERT INTO origin (origin, own, base, head, hash, floor, hlc, day, number, tail)
-         VALUES (?1, ?2, ?3, 0, ?3, 0, 0, 0, 0, zeroblob(32))",
-        (origin.0.cast_signed(), own as i64, base.0),
+        "INSERT INTO origin (idx, origin, own, base, head, hash, floor, hlc, day, number, tail)
+         VALUES (?1, ?2, ?3, ?4, 0, ?4, 0, 0, 0, 0, zeroblob(32))",
+        (idx, origin.0.cast_signed(), own as i64, base.0),
     )?;
-    Ok(conn.last_insert_rowid())
+    Ok(idx)
+}
+
+/// A row number that no log has, nor one that is being taken.
+fn free_idx(conn: &Connection) -> Result<i64, StoreError> {
+    let sql = "SELECT 1 + max(ifnull((SELECT max(idx) FROM origin), 0), ifnull((SELECT max(idx) FROM staged), 0))";
+    Ok(conn.query_row(sql, [], |row| row.get(0))?)
 }
 
 fn origin_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Origin> {

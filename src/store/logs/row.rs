@@ -3,14 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, Row as Sql};
 
 use super::super::error::StoreError;
-use super::{Own, origin_at};
+use super::{Own, hashes};
 use crate::model::clock::Hlc;
 use crate::model::id::Origin;
 use crate::model::op::{Head, RunningHash, Seq};
-
-/// Running hashes in one row of the table `hashes`. Four such rows fill a page.
-const CHUNK: u64 = 120;
-const BYTES: u64 = 8;
 
 /// A log's row in the database, or of one that is about to be put in.
 #[derive(Clone, Debug)]
@@ -22,7 +18,7 @@ pub(super) struct Row {
     pub(super) head: Head,
     /// The last compacted op; 0 where none is.
     pub(super) floor: Seq,
-    /// The greatest time in it, or a greater one.
+    /// The greatest time in it, as far as it is known.
     pub(super) hlc: Hlc,
     /// The hash of its last ticket; zero where it is not known.
     pub(super) tail: [u8; 32],
@@ -51,19 +47,6 @@ impl Row {
         Ok(row.optional()?)
     }
 
-    /// All logs.
-    pub(super) fn all(conn: &Connection) -> Result<Vec<(Origin, Self)>, StoreError> {
-        let origins: Vec<Origin> = {
-            let mut statement = conn.prepare_cached("SELECT origin FROM origin ORDER BY idx")?;
-            statement.query_map([], |row| origin_at(row, 0))?.collect::<Result<_, _>>()?
-        };
-        let mut all = Vec::with_capacity(origins.len());
-        for origin in origins {
-            all.extend(Self::of(conn, origin)?.map(|row| (origin, row)));
-        }
-        Ok(all)
-    }
-
     /// The running hash after an op; that before the first at 0.
     pub(super) fn hash_at(&self, conn: &Connection, seq: Seq) -> Result<RunningHash, StoreError> {
         match seq {
@@ -75,7 +58,7 @@ impl Row {
 
     /// The running hashes of the ops from one to another; empty where `upto` is before `from`.
     pub(super) fn hashes(&self, conn: &Connection, from: Seq, upto: Seq) -> Result<Vec<RunningHash>, StoreError> {
-        let mut all = packed(conn, self.idx, from, upto.min(self.floor))?;
+        let mut all = hashes::read(conn, self.idx, from, upto.min(self.floor))?;
         let mut statement =
             conn.prepare_cached("SELECT hash FROM op WHERE origin_idx = ?1 AND seq >= ?2 AND seq <= ?3 ORDER BY seq")?;
         let first = from.max(self.floor + 1);
@@ -87,6 +70,65 @@ impl Row {
         Ok(all)
     }
 
+    /// Puts it into the table of logs under this name.
+    pub(super) fn insert(&self, conn: &Connection, origin: Origin) -> Result<(), StoreError> {
+        conn.prepare_cached(
+            "INSERT INTO origin (idx, origin, own, base, head, hash, floor, hlc, day, number, tail, alone)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9, ?10)",
+        )?
+        .execute((
+            self.idx,
+            origin.0.cast_signed(),
+            self.own as i64,
+            self.base.0,
+            self.head.seq.cast_signed(),
+            self.head.hash.0,
+            self.floor.cast_signed(),
+            self.hlc.0.cast_signed(),
+            self.tail,
+            self.alone,
+        ))?;
+        Ok(())
+    }
+
+    /// Writes what may have changed.
+    pub(super) fn update(&self, conn: &Connection) -> Result<(), StoreError> {
+        conn.prepare_cached(
+            "UPDATE origin SET own = ?2, head = ?3, hash = ?4, floor = ?5, hlc = ?6, tail = ?7, alone = ?8 WHERE idx = ?1",
+        )?
+        .execute((
+            self.idx,
+            self.own as i64,
+            self.head.seq.cast_signed(),
+            self.head.hash.0,
+            self.floor.cast_signed(),
+            self.hlc.0.cast_signed(),
+            self.tail,
+            self.alone,
+        ))?;
+        Ok(())
+    }
+
+    /// Takes it out of the table of logs; its ops and hashes stay.
+    pub(super) fn take_out(&self, conn: &Connection) -> Result<(), StoreError> {
+        conn.prepare_cached("DELETE FROM origin WHERE idx = ?1")?.execute([self.idx])?;
+        Ok(())
+    }
+
+    /// Deletes it with all that belongs to it.
+    pub(super) fn discard(self, conn: &Connection) -> Result<(), StoreError> {
+        self.take_out(conn)?;
+        for sql in [
+            "DELETE FROM op WHERE origin_idx = ?1",
+            "DELETE FROM hashes WHERE origin_idx = ?1",
+            "DELETE FROM mark WHERE origin_idx = ?1",
+            "DELETE FROM day_number WHERE origin_idx = ?1",
+        ] {
+            conn.prepare_cached(sql)?.execute([self.idx])?;
+        }
+        Ok(())
+    }
+
     fn missing(&self, seq: Seq) -> StoreError {
         StoreError::Damaged(format!("the log in row {} lacks the hash of op {seq}", self.idx))
     }
@@ -95,23 +137,4 @@ impl Row {
 /// The head in two columns: number and hash.
 pub(super) fn head_at(row: &Sql<'_>, column: usize) -> rusqlite::Result<Head> {
     Ok(Head { seq: row.get::<_, i64>(column)?.cast_unsigned(), hash: RunningHash(row.get(column + 1)?) })
-}
-
-/// Packed hashes of the ops from one to another.
-pub(super) fn packed(conn: &Connection, idx: i64, from: Seq, upto: Seq) -> Result<Vec<RunningHash>, StoreError> {
-    let mut all = Vec::new();
-    let mut statement = conn.prepare_cached("SELECT hashes FROM hashes WHERE origin_idx = ?1 AND chunk = ?2")?;
-    let mut next = from;
-    while next <= upto {
-        let chunk = (next - 1) / CHUNK;
-        let last = upto.min((chunk + 1) * CHUNK);
-        let bytes: Vec<u8> = statement.query_row((idx, chunk.cast_signed()), |row| row.get(0))?;
-        let place = |seq: Seq| ((seq - 1 - chunk * CHUNK) * BYTES) as usize;
-        let wanted = bytes.get(place(next)..place(last + 1)).ok_or_else(|| {
-            StoreError::Damaged(format!("the packed hashes of ops {next} to {last} in row {idx} are cut short"))
-        })?;
-        all.extend(wanted.as_chunks::<8>().0.iter().map(|hash| RunningHash(*hash)));
-        next = last + 1;
-    }
-    Ok(all)
 }

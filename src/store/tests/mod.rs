@@ -6,6 +6,7 @@ mod catalogue;
 mod conflicts;
 mod digests;
 mod faults;
+mod forks;
 mod members;
 mod selling;
 mod threads;
@@ -16,7 +17,7 @@ use jiff::tz::TimeZone;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{Author, Db, Entropy, Executed, Now, Reader, Reply, Request, StoreError, StoreOptions, TicketView};
+use super::{Author, Db, Entropy, Executed, Now, Reader, Reply, Request, StoreError, StoreOptions, TicketView, backup};
 use crate::model::amount::{Money, Quantity};
 use crate::model::clock::ClockQuality;
 use crate::model::id::{Origin, TillId, Uuid};
@@ -73,6 +74,16 @@ impl Till {
         let dir = tempfile::tempdir().unwrap();
         let options = StoreOptions { path: dir.path().join("till.db"), author: author(n), level: LEVEL };
         let mut till = Self { db: None, options, now_ms: NOON, seed: u64::from(n) << 32, dir };
+        till.open();
+        till
+    }
+
+    /// Another till on a copy of this one's database, as after cloning its card.
+    pub(super) fn clone_card(&self, seed: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions { path: dir.path().join("till.db"), ..self.options.clone() };
+        backup(&self.options.path, &options.path).unwrap();
+        let mut till = Self { db: None, options, now_ms: self.now_ms, seed: seed << 40, dir };
         till.open();
         till
     }
