@@ -39,7 +39,7 @@ pub(crate) enum Step {
     /// A hub in user space takes the switch's place; for tills that are off.
     Hub,
     /// What the hub does to frames from now on.
-    Air(Air),
+    SetAir(Air),
     /// Cuts a box's power, kernel and all, in a shop on the hub; it stays cut off.
     PowerOff(Name),
     Product(Name, &'static str, i64),
@@ -83,7 +83,7 @@ impl fmt::Display for Step {
             Self::Heal => f.write_str("heal the network"),
             Self::Readdress(till, address) => write!(f, "{till} moves to the address {address}"),
             Self::Hub => f.write_str("a hub in place of the switch"),
-            Self::Air(air) => write!(f, "the air: {air}"),
+            Self::SetAir(air) => write!(f, "the air: {air}"),
             Self::PowerOff(till) => write!(f, "cut the power of {till}'s box"),
             Self::Product(till, product, price) => write!(f, "{till}: product {product} at {price}"),
             Self::Edit(till, product, patch) => write!(f, "{till}: edit {product}: {patch}"),
@@ -130,7 +130,7 @@ impl Step {
                 let seed = shop.rng.next();
                 shop.lan.use_hub(seed)
             }
-            Self::Air(air) => shop.lan.set_air(*air),
+            Self::SetAir(air) => shop.lan.set_air(*air),
             Self::PowerOff(till) => shop.power_off(*till),
             Self::Product(till, product, price) => shop.put_product(*till, product, *price),
             Self::Edit(till, product, patch) => shop.edit_product(*till, product, patch),

@@ -108,7 +108,7 @@ const BAD: Air = Air { loss_percent: 20, delay_ms: 50, jitter_ms: 20, overtake_p
 fn bad_air() -> Vec<Step> {
     vec![
         Hub,
-        Air(BAD),
+        SetAir(BAD),
         Start(&[A, B, C]),
         Linked(&[A, B, C], 30),
         Product(A, "Café", 2500),
