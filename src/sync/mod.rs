@@ -20,8 +20,23 @@
 //! **Bounded.** For a peer at most [`WINDOW_BYTES`] are in flight by pull and [`WINDOW_BYTES`] by push; a peer that does not keep up stops
 //! being pushed to and finds out by `Have` that it must pull. Nothing is queued for it.
 //!
-//! **A fork is not merged here.** Where two contents stand at one place of a log, the origin is left alone and [`Event::Fork`] says so.
+//! **A fork is seen wherever both branches meet.** Every head that a peer tells at or below ours is compared with our hash at that place, and
+//! every batch with the hash before it. A mismatch is narrowed down with [`Message::Probe`] to the last place that both branches share;
+//! who finds it closes the origin there ([`Output::End`]), and tells all. What is beyond goes on under the names of its branches, which
+//! are logs like any other. Heads that both tills have passed together are known by their hash, so a steady mesh reads nothing for this.
+//!
+//! **Ends before heads.** [`Message::Closes`] goes before the heads that build on it. What a peer has beyond an end is not pulled, and is cut
+//! off where it comes. From the moment an end is known until it is durable nothing is pulled at all: the names of logs may change with it.
+//!
+//! **A till never writes under an origin that it saw ahead of itself**, be it in a peer's head or in what members pass on:
+//! [`Output::LeaveOrigin`], at once; what it lost of it is then pulled like another's.
 
+mod acks;
+mod compare;
+mod ends;
+mod episode;
+mod have;
+mod limits;
 mod message;
 mod parts;
 mod peers;
@@ -71,6 +86,22 @@ pub const PARTS_MAX: usize = 512;
 pub const HASHES_MAX: usize = 8192;
 /// About the most bytes of rows in one part; a single row may be longer.
 pub const PART_BYTES_MAX: usize = 256 * 1024;
+/// The last places of a log whose hash a replica has at hand.
+pub const TRAIL_MAX: usize = 64;
+/// What members hold is passed on to a peer at most this often.
+pub const ACKS_EVERY_MS: u64 = 30_000;
+/// A till renews its own word of what it holds this long after the last one, where that has changed.
+pub const OWN_ACK_MS: u64 = 600_000;
+/// A till renews its own word this long after the last one, whatever it holds: it is alive.
+pub const OWN_ACK_IDLE_MS: u64 = 3_600_000;
+/// A comparison with a peer that has not come further for this long begins again.
+pub const COMPARE_MS: u64 = 10_000;
+/// A store that has not ended an origin is asked again after this.
+pub const END_RETRY_MS: u64 = 5_000;
+/// The greatest sequence number that is believed: more ops than a store can make.
+pub const SEQ_MAX: Seq = 1 << 48;
+/// The most sums that one digest has.
+pub const SUMS_MAX: usize = 256;
 /// A `Have` with news waits this long for more.
 pub const NEWS_DELAY_MS: u64 = 30;
 /// At most one `Have` to a peer in this time, beyond the first with news.
@@ -340,7 +371,8 @@ pub enum Comparison {
     Same,
     /// They part after this sequence number.
     Parted(Seq),
-    /// Somewhere between two marks: the peer is to be told these.
+    /// Somewhere between two marks: the peer is to be told these of ours, from the greatest that agrees (or the beginning) to the
+    /// smallest that does not, both with them.
     Narrow(Vec<Head>),
     /// There is no such log here.
     Unknown,

@@ -1,10 +1,12 @@
 //! Links: which stay, which are dead.
 
 use super::message::{KnownPeer, Message};
-use super::replica::{Replica, round_up};
+use super::pull::Pull;
+use super::replica::Replica;
 use super::session::Session;
 use super::{
     CloseReason, DEAD_AFTER_MS, Event, LinkId, MEASURE_EVERY_MS, MonoMs, Output, PEERS_MAX, PING_AFTER_MS, PROBE_MS,
+    TIMER_GRAIN_MS,
 };
 use crate::model::id::{BootId, TillId};
 
@@ -15,7 +17,10 @@ impl Replica {
             return;
         }
         self.sessions.insert(link, Session::new(now, till, boot, dialled_by_us));
+        let closes = self.known_closes();
+        self.say_closes(link, &closes);
         self.say_all(now, link);
+        self.begin_gossip(now, link);
         if !self.known.is_empty() {
             self.send(link, Message::Peers(self.known.clone()));
         }
@@ -116,12 +121,32 @@ impl Replica {
     pub(super) fn run_timers(&mut self, now: MonoMs) {
         for link in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.check_heartbeat(now, link);
+            self.check_comparisons(now, link);
             if self.sessions.get(&link).is_some_and(|s| s.announce.due().is_some_and(|due| due <= now)) {
                 self.say_news(now, link);
             }
         }
+        self.check_ends(now);
+        self.check_gossip(now);
         self.end_episode_when_late(now);
         self.check_pulls(now);
+    }
+
+    /// When [`Input::Tick`](super::Input::Tick) is due at the latest, if nothing else comes.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<MonoMs> {
+        let links = self.sessions.values().flat_map(|s| {
+            let last = s.heartbeat.last_heard.max(s.heartbeat.pinged.map_or(0, |(_, at)| at));
+            let heartbeat = Some(round_up(last + PING_AFTER_MS));
+            let dead = Some(round_up(s.heartbeat.last_heard + DEAD_AFTER_MS));
+            let compared = s.comparing.values().map(|c| c.until).min();
+            [heartbeat, dead, s.heartbeat.probe_until, s.announce.due(), compared, s.gossip.due()]
+        });
+        let pulls = self.pulls.values().map(Pull::stalls_at);
+        let waits = self.logs.values().map(|log| log.wake_at);
+        let episode = self.episode.as_ref().map(|e| e.until);
+        let own_ack = Some(self.acks.due()).filter(|_| !self.sessions.is_empty() && self.ends.is_settled());
+        links.chain(pulls).chain(waits).chain([episode, self.ends.due(), own_ack]).flatten().min()
     }
 
     fn check_heartbeat(&mut self, now: MonoMs, link: LinkId) {
@@ -142,4 +167,8 @@ impl Replica {
         self.out.push(Output::Close { link, reason });
         self.on_link_down(now, link);
     }
+}
+
+pub(super) fn round_up(time: MonoMs) -> MonoMs {
+    time.div_ceil(TIMER_GRAIN_MS) * TIMER_GRAIN_MS
 }

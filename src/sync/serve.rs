@@ -9,7 +9,7 @@ use crate::model::op::{Op, OpBatch, Seq};
 
 impl Replica {
     pub(super) fn on_want(&mut self, link: LinkId, origin: Origin, from: Seq, credit: u32) {
-        if !self.is_active() || from == 0 {
+        if !self.is_active() || from == 0 || self.stands_still(origin) {
             return;
         }
         let own = origin == self.origin;
@@ -32,7 +32,10 @@ impl Replica {
     pub(super) fn on_read(&mut self, link: LinkId, origin: Origin, batch: Option<OpBatch>) {
         let Some(serve) = self.sessions.get_mut(&link).and_then(|s| s.serves.get_mut(&origin)) else { return };
         serve.reading = false;
+        let head = self.logs.get(&origin).map_or(0, |log| log.durable.seq);
         if let Some(batch) = batch
+            // What was read before the log was cut is not sent after it.
+            && batch.before.seq + batch.ops.len() as u64 <= head
             && batch.before.seq + 1 == serve.next
             && !batch.ops.is_empty()
         {
@@ -64,7 +67,7 @@ impl Replica {
 
     /// A peer that stands at the head of our own log is pushed to from now on.
     pub(super) fn go_live(&mut self, link: LinkId) {
-        if !self.is_active() {
+        if !self.is_active() || self.stands_still(self.origin) {
             return;
         }
         let head = self.logs.get(&self.origin).map(|l| l.durable).unwrap_or_default();
@@ -76,7 +79,7 @@ impl Replica {
     }
 
     pub(super) fn push_own(&mut self, now: MonoMs, batch: &OpBatch) {
-        if !self.is_active() {
+        if !self.is_active() || self.stands_still(batch.origin) {
             return;
         }
         let parts = split(batch);

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::acks::Gossip;
 use super::{HAVE_EVERY_MS, MonoMs, NEWS_DELAY_MS, WINDOW_BYTES};
 use crate::model::id::{BootId, Origin, TillId};
-use crate::model::op::Seq;
+use crate::model::op::{Head, Seq};
 use crate::model::vector::VersionVector;
 
 /// One link.
@@ -25,6 +26,26 @@ pub(super) struct Session {
     pub(super) pushed: VecDeque<(Seq, u32)>,
     /// Not preferred as a source until then.
     pub(super) penalty_until: MonoMs,
+    /// For each log the last head of the peer that was found on our branch.
+    pub(super) agreed: BTreeMap<Origin, Head>,
+    /// Logs that are being compared with the peer's.
+    pub(super) comparing: BTreeMap<Origin, Comparing>,
+    pub(super) gossip: Gossip,
+}
+
+/// A comparison of one log with a peer's.
+#[derive(Debug, Default)]
+pub(super) struct Comparing {
+    /// The peer, or our store, must have answered by then.
+    pub(super) until: MonoMs,
+    /// Our store is looking.
+    pub(super) reading: bool,
+    /// The place of the peer's that it is looking at, where that is but one.
+    pub(super) mark: Option<Head>,
+    /// The log has changed since: what the store will say is of no use.
+    pub(super) is_void: bool,
+    /// A probe that came meanwhile.
+    pub(super) next: Option<Vec<Head>>,
 }
 
 #[derive(Debug)]
@@ -69,6 +90,29 @@ impl Session {
             serves: BTreeMap::new(),
             pushed: VecDeque::new(),
             penalty_until: 0,
+            agreed: BTreeMap::new(),
+            comparing: BTreeMap::new(),
+            gossip: Gossip::default(),
+        }
+    }
+
+    /// The peer told where a log stands.
+    pub(super) fn hear(&mut self, origin: Origin, head: Head) {
+        if head.seq == 0 {
+            self.has.0.remove(&origin);
+        } else {
+            self.has.0.insert(origin, head);
+        }
+    }
+
+    /// The log changes: what is being found out about it is of no use any more.
+    pub(super) fn drop_comparison(&mut self, origin: Origin) {
+        match self.comparing.get_mut(&origin) {
+            Some(comparing) if comparing.reading => {
+                comparing.is_void = true;
+                comparing.next = None;
+            }
+            _ => drop(self.comparing.remove(&origin)),
         }
     }
 

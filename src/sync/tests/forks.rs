@@ -1,0 +1,239 @@
+//! Two branches of one log: restored backups, cloned cards, and how tills that meet them agree.
+
+use super::*;
+
+/// Till 0 has sold and is copied to a till 2, and both sell on by themselves.
+fn clones(copied: usize, sold: [usize; 2]) -> Shop {
+    let mut shop = Shop::new(2);
+    shop.sell(0, copied);
+    let copy = shop.tills[0].mem.clone();
+    shop.add_with(copy, 0, true);
+    shop.sell(0, sold[0]);
+    shop.sell(2, sold[1]);
+    shop
+}
+
+#[test]
+fn clones_that_both_sold_meet() {
+    for (copied, sold) in [(200, [30, 7]), (0, [3, 4]), (1, [1, 1]), (64, [2, 700])] {
+        let mut shop = clones(copied, sold);
+        shop.link(0, 2);
+        shop.link(1, 2);
+        shop.run(5_000);
+        shop.assert_equal();
+        assert_eq!(shop.everywhere(), copied + sold[0] + sold[1]);
+        assert!(shop.forks() > 0);
+        let closes = shop.tills[0].mem.closes.clone();
+        assert_eq!(closes.iter().collect::<Vec<_>>(), [Close { origin: origin(0), seq: copied as u64 }]);
+        for till in [0, 2] {
+            assert_ne!(shop.tills[till].mem.own, origin(0), "never written under again");
+            shop.sell(till, 1);
+        }
+        shop.run(2_000);
+        shop.assert_equal();
+    }
+}
+
+#[test]
+fn clones_that_never_meet_are_seen_where_their_branches_do() {
+    for order in [[(0, 1), (1, 2)], [(1, 2), (0, 1)]] {
+        let mut shop = clones(20, [5, 300]);
+        for (a, b) in order {
+            shop.link(a, b);
+            shop.run(3_000);
+        }
+        shop.run(3_000);
+        shop.assert_equal();
+        assert_eq!(shop.everywhere(), 325);
+    }
+}
+
+/// One branch goes on beyond the other before they meet: the head of the short one is a place below the head of the long one.
+#[test]
+fn a_branch_is_seen_by_a_head_below_ours() {
+    let mut shop = clones(20, [300, 1]);
+    shop.link(0, 1);
+    shop.run(3_000);
+    shop.link(1, 2);
+    shop.run(5_000);
+    shop.assert_equal();
+    assert_eq!(shop.everywhere(), 321);
+}
+
+#[test]
+fn both_clones_die_and_nothing_is_lost() {
+    let mut shop = Shop::new(4);
+    shop.sell(0, 50);
+    let copy = shop.tills[0].mem.clone();
+    let clone = shop.add_with(copy, 0, true);
+    shop.sell(0, 10);
+    shop.sell(clone, 20);
+    for (a, b) in [(0, 1), (clone, 2)] {
+        let link = shop.link(a, b);
+        shop.run(3_000);
+        shop.cut(link);
+    }
+    shop.tills.remove(clone);
+    shop.tills.remove(0);
+    shop.links.clear();
+    // Tills 1, 2 and 3 are left, as 0, 1 and 2, in a line.
+    shop.link(0, 2);
+    shop.link(2, 1);
+    shop.run(5_000);
+    shop.assert_equal();
+    assert_eq!(shop.everywhere(), 80);
+}
+
+#[test]
+fn many_branches_become_logs_of_their_own() {
+    let mut shop = Shop::new(1);
+    shop.sell(0, 10);
+    for i in 1..6 {
+        let copy = shop.tills[i / 2].mem.clone();
+        shop.add_with(copy, 0, true);
+        (0..=i).for_each(|till| shop.sell(till, 3));
+    }
+    for i in 0..5 {
+        shop.link(i, i + 1);
+        shop.run(1_000);
+    }
+    shop.run(10_000);
+    shop.assert_equal();
+    assert_eq!(shop.everywhere(), 10 + 3 * (2 + 3 + 4 + 5 + 6));
+}
+
+#[test]
+fn an_own_origin_that_is_ahead_elsewhere_is_left_at_once() {
+    let mut shop = Shop::new(3);
+    shop.sell(0, 5);
+    let backup = shop.tills[0].mem.clone();
+    shop.sell(0, 40);
+    shop.link(0, 1);
+    shop.run(1_000);
+    shop.restart(0, Some(backup));
+    shop.link(0, 1);
+    shop.deliver();
+    assert_ne!(shop.tills[0].mem.own, origin(0));
+    shop.sell(0, 2);
+    shop.run(3_000);
+    assert!(shop.tills[0].events.iter().any(|e| matches!(e, Event::OwnOriginAhead { .. })));
+    assert_eq!(shop.forks(), 0);
+    shop.link(1, 2);
+    shop.run(2_000);
+    shop.assert_equal();
+    assert_eq!(shop.everywhere(), 47);
+    assert!(shop.tills[0].mem.closes.0.is_empty(), "nothing was written twice");
+}
+
+/// A restored till sells before it meets anybody, then meets the till that had its lost sales.
+#[test]
+fn a_restored_backup_that_has_sold_is_a_fork() {
+    let mut shop = Shop::new(2);
+    shop.sell(0, 5);
+    let backup = shop.tills[0].mem.clone();
+    shop.sell(0, 40);
+    shop.link(0, 1);
+    shop.run(1_000);
+    shop.restart(0, Some(backup));
+    shop.sell(0, 3);
+    shop.link(0, 1);
+    shop.run(5_000);
+    shop.assert_equal();
+    assert_eq!(shop.everywhere(), 48);
+    assert_eq!(shop.tills[1].mem.closes.end(origin(0)), Some(5));
+}
+
+/// A restored till that meets only a till which has nothing of it hears there what it said itself.
+#[test]
+fn what_we_said_ourselves_shows_that_we_lost_it() {
+    let mut shop = Shop::new(3);
+    shop.sell(0, 5);
+    let backup = shop.tills[0].mem.clone();
+    shop.sell(0, 40);
+    let link = shop.link(0, 1);
+    shop.run(1_000);
+    shop.cut(link);
+    // Till 2 cannot store what it hears of, but knows who holds it.
+    shop.tills[2].mem.broken = true;
+    let link = shop.link(1, 2);
+    shop.run(1_000);
+    shop.cut(link);
+    shop.restart(0, Some(backup));
+    shop.link(0, 2);
+    shop.deliver();
+    assert_ne!(shop.tills[0].mem.own, origin(0));
+}
+
+#[test]
+fn closes_are_told_before_the_heads_that_build_on_them() {
+    let mut shop = clones(20, [5, 6]);
+    shop.link(0, 2);
+    shop.run(5_000);
+    let link = shop.link(0, 1);
+    let first = shop.wire.iter().find(|(at, _)| *at == link).map(|(_, message)| message.clone());
+    assert!(matches!(first, Some(Message::Closes(closes)) if closes.len() == 1));
+    let (sent, forks) = (shop.ops_sent, shop.forks());
+    shop.run(3_000);
+    shop.link(1, 2);
+    shop.run(1_000);
+    shop.assert_equal();
+    assert_eq!(shop.ops_sent - sent, 31, "nothing is pulled twice");
+    assert_eq!(shop.forks(), forks, "a known fork is no news");
+}
+
+#[test]
+fn a_store_that_cannot_end_an_origin_is_asked_again() {
+    let mut shop = clones(20, [5, 6]);
+    shop.tills[0].mem.broken = true;
+    shop.link(0, 2);
+    shop.run(3_000);
+    let vector = shop.tills[0].replica.vector();
+    assert_eq!(vector.seq(origin(0)), 25, "not before it is durable");
+    shop.tills[0].mem.broken = false;
+    shop.link(1, 2);
+    shop.run(10_000);
+    shop.assert_equal();
+}
+
+#[test]
+fn a_probe_that_is_not_answered_is_asked_again() {
+    let mut shop = clones(50, [5, 6]);
+    shop.link(0, 2);
+    shop.deliver_some(|message| !matches!(message, Message::Probe { .. }));
+    assert_eq!(shop.tills[0].mem.closes.0.len(), 0);
+    shop.link(1, 2);
+    shop.run(15_000);
+    shop.assert_equal();
+}
+
+#[test]
+fn in_a_healthy_mesh_nothing_is_compared_by_the_store() {
+    let mut shop = Shop::new(4);
+    for a in 0..4 {
+        for b in a + 1..4 {
+            shop.link(a, b);
+        }
+    }
+    for round in 0..400usize {
+        shop.sell(round % 4, 1 + round % 3);
+        if round % 3 == 0 {
+            shop.run(40);
+        }
+    }
+    shop.run(3_000);
+    shop.assert_equal();
+    assert_eq!(shop.compared, 0);
+}
+
+impl Shop {
+    /// Delivers only some of the messages; the others are lost.
+    fn deliver_some(&mut self, passes: impl Fn(&Message) -> bool) {
+        for _ in 0..10_000 {
+            self.wire.retain(|(_, message)| passes(message));
+            if !self.step() {
+                return;
+            }
+        }
+        panic!("messages without end");
+    }
+}
