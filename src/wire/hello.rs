@@ -238,7 +238,8 @@ impl Reader<'_> {
         let (head, rest) = self.0.split_at_checked(length).ok_or(HelloError::Short)?;
         self.0 = rest;
         let text = std::str::from_utf8(head).map_err(|_| HelloError::Text(name))?;
-        Ok(text.replace(char::is_control, "\u{fffd}"))
+        // No longer than what stands for it, so that the text keeps its limit.
+        Ok(text.replace(char::is_control, "?"))
     }
 }
 
@@ -304,7 +305,9 @@ mod tests {
         assert_eq!(with(54, 65), Err(HelloError::Text("posId")));
         assert_eq!(with(63, 0xff), Err(HelloError::Text("posName")));
         assert_eq!(with(51, 7).unwrap().clock, ClockQuality::Untrusted);
-        assert_eq!(with(55, 0x1b).unwrap().pos_id, "\u{fffd}OS-001");
+        assert_eq!(with(55, 0x1b).unwrap().pos_id, "?OS-001");
+        let noisy = Hello { pos_id: "\u{7}".repeat(POS_ID_BYTES_MAX), ..hello() };
+        assert_eq!(Hello::decode(&noisy.encode()).unwrap().pos_id.len(), POS_ID_BYTES_MAX);
     }
 
     #[test]
