@@ -1,7 +1,7 @@
 //! What changed, in order of arrival, local and remote alike.
 //!
-//! A record has one row, an entity one for each change; but only its newest is read, with the entity as it is then: older ones are
-//! superseded. So who goes on from any cursor, however old, misses nothing and is told nothing twice.
+//! A record has one row, and so has an entity: that of its newest change, which is read with the entity as it is then. So who goes on
+//! from any cursor, however old, misses nothing and is told nothing twice.
 
 use std::collections::BTreeSet;
 
@@ -18,9 +18,6 @@ use super::reader::Reader;
 use super::tickets::{self, TicketView};
 use super::view::{Cursor, LIMIT_MAX, Page};
 use super::{refunds, stock};
-
-/// The most rows looked at at once; superseded ones are looked at and left out.
-const SCAN_MAX: i64 = 10_000;
 
 /// What kind of thing changed. The numbers are in the database.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -105,23 +102,17 @@ impl Reader {
 }
 
 fn page(conn: &Connection, after: Cursor, limit: usize) -> Result<Page<ChangeItem>, StoreError> {
-    // Rows are never deleted, so a window of places is a bound on the rows looked at.
     let after = i64::try_from(after.0).unwrap_or(i64::MAX);
-    let until = after.saturating_add(SCAN_MAX);
-    let mut rows = conn.prepare_cached(
-        "SELECT n, kind, ref FROM change WHERE n > ?1 AND n <= ?2
-         AND (kind <= ?3 OR n = (SELECT change FROM entity WHERE idx = ref)) ORDER BY n LIMIT ?4",
-    )?;
-    let mut rows = rows.query((after, until, ChangeKind::Movement as i64, limit as i64))?;
-    let (mut items, mut taken, mut last) = (Vec::new(), 0, 0);
+    let mut rows = conn.prepare_cached("SELECT n, kind, ref FROM change WHERE n > ?1 ORDER BY n LIMIT ?2")?;
+    let mut rows = rows.query((after, limit as i64))?;
+    let (mut items, mut last) = (Vec::new(), after);
     while let Some(row) = rows.next()? {
-        let (n, kind) = (row.get(0)?, ChangeKind::of_number(row.get(1)?)?);
-        let value = value(conn, kind, row.get(2)?)?;
-        items.extend(value.map(|value| ChangeItem::of(n, kind, value)));
-        (taken, last) = (taken + 1, n);
+        last = row.get(0)?;
+        let kind = ChangeKind::of_number(row.get(1)?)?;
+        items.extend(value(conn, kind, row.get(2)?)?.map(|value| ChangeItem::of(last, kind, value)));
     }
-    let looked_at = if taken == limit { last } else { until }.cast_unsigned();
-    Ok(Page { items, next: (looked_at < last_change(conn)?).then_some(Cursor(looked_at)) })
+    let last = last.cast_unsigned();
+    Ok(Page { items, next: (last < last_change(conn)?).then_some(Cursor(last)) })
 }
 
 fn value(conn: &Connection, kind: ChangeKind, reference: i64) -> Result<Option<ChangeValue>, StoreError> {

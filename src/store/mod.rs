@@ -62,7 +62,7 @@ pub use fields::{
     NOTES_CHARS_MAX, fields,
 };
 pub use handle::{Clock, Store, StoreEvent, StoreHealth, SystemEntropy};
-pub use logs::{LogSizes, OpsRead};
+pub use logs::{KEEP_MS, LAPSE_MS, LogSizes, OpsRead};
 pub use memory::{Remember, RememberedPeer, read_note, read_writer};
 pub use reader::Reader;
 pub use request::{Author, ClockAhead, Committed, Entropy, Executed, LogsNow, Now, Reply, Request, StoreOptions};

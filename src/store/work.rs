@@ -81,10 +81,9 @@ impl<'a> Work<'a> {
             Request::Apply(batch) => self.apply(batch),
             Request::End(closes) => self.end(&closes),
             Request::LeaveOrigin(origin) => self.leave(origin),
-            Request::Take { .. } | Request::Adopt { .. } | Request::Compact { .. } => {
-                Err(StoreError::NotFound("such request yet"))
-            }
-            Request::Remember(what) => memory::remember(self.conn, &what).map(|()| Reply::Done),
+            Request::Compact { run_ms, ops_max } => self.compact(run_ms, ops_max),
+            Request::Take { .. } | Request::Adopt { .. } => Err(StoreError::NotFound("such request yet")),
+            Request::Remember(what) => memory::remember(self.conn, &what, self.now.wall_ms).map(|()| Reply::Done),
         }
     }
 

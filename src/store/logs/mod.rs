@@ -1,8 +1,10 @@
 //! The logs: for each origin the ops that are here, dense from 1.
 //!
-//! They grow ([`apply`]), are read to be sent ([`read`]), compared with a peer's ([`compare`]), and cut where their origins end ([`ends`]).
+//! They grow ([`apply`]), are read to be sent ([`read`]), compared with a peer's ([`compare`]), cut where their origins end ([`ends`]), and
+//! compacted ([`compact`]).
 
 mod apply;
+mod compact;
 mod compare;
 mod ends;
 mod hashes;
@@ -11,9 +13,12 @@ mod row;
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension};
 
+pub use self::compact::{KEEP_MS, LAPSE_MS};
+pub(super) use self::compact::{member_clock, tickets_between};
 pub use self::read::{LogSizes, OpsRead};
+pub(super) use self::row::Row;
 
 use crate::model::clock::{Hlc, HybridClock};
 use crate::model::close::{Close, Closes};
@@ -26,7 +31,7 @@ use super::request::{Entropy, Now};
 /// Whose log it is, as in the database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i64)]
-enum Own {
+pub(super) enum Own {
     Other = 0,
     Ours = 1,
     Former = 2,
@@ -224,6 +229,6 @@ fn free_idx(conn: &Connection) -> Result<i64, StoreError> {
     Ok(conn.query_row(sql, [], |row| row.get(0))?)
 }
 
-fn origin_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Origin> {
+fn origin_at(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Origin> {
     Ok(Origin(row.get::<_, i64>(column)?.cast_unsigned()))
 }

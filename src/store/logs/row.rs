@@ -10,25 +10,25 @@ use crate::model::op::{Head, RunningHash, Seq};
 
 /// A log's row in the database, or of one that is about to be put in.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
-    pub(super) idx: i64,
-    pub(super) own: Own,
+pub(in crate::store) struct Row {
+    pub(in crate::store) idx: i64,
+    pub(in crate::store) own: Own,
     /// The running hash before op 1.
-    pub(super) base: RunningHash,
-    pub(super) head: Head,
+    pub(in crate::store) base: RunningHash,
+    pub(in crate::store) head: Head,
     /// The last compacted op; 0 where none is.
-    pub(super) floor: Seq,
+    pub(in crate::store) floor: Seq,
     /// The greatest time in it, as far as it is known.
-    pub(super) hlc: Hlc,
+    pub(in crate::store) hlc: Hlc,
     /// The hash of its last ticket; zero where it is not known.
-    pub(super) tail: [u8; 32],
+    pub(in crate::store) tail: [u8; 32],
     /// Tickets of it that were compacted while no other till had them.
-    pub(super) alone: i64,
+    pub(in crate::store) alone: i64,
 }
 
 impl Row {
     /// The log of an origin.
-    pub(super) fn of(conn: &Connection, origin: Origin) -> Result<Option<Self>, StoreError> {
+    pub(in crate::store) fn of(conn: &Connection, origin: Origin) -> Result<Option<Self>, StoreError> {
         let mut statement = conn.prepare_cached(
             "SELECT idx, own, base, head, hash, floor, hlc, tail, alone FROM origin WHERE origin = ?1",
         )?;
@@ -48,7 +48,7 @@ impl Row {
     }
 
     /// The running hash after an op; that before the first at 0.
-    pub(super) fn hash_at(&self, conn: &Connection, seq: Seq) -> Result<RunningHash, StoreError> {
+    pub(in crate::store) fn hash_at(&self, conn: &Connection, seq: Seq) -> Result<RunningHash, StoreError> {
         match seq {
             0 => Ok(self.base),
             _ if seq == self.head.seq => Ok(self.head.hash),
@@ -57,7 +57,12 @@ impl Row {
     }
 
     /// The running hashes of the ops from one to another; empty where `upto` is before `from`.
-    pub(super) fn hashes(&self, conn: &Connection, from: Seq, upto: Seq) -> Result<Vec<RunningHash>, StoreError> {
+    pub(in crate::store) fn hashes(
+        &self,
+        conn: &Connection,
+        from: Seq,
+        upto: Seq,
+    ) -> Result<Vec<RunningHash>, StoreError> {
         let mut all = hashes::read(conn, self.idx, from, upto.min(self.floor))?;
         let mut statement =
             conn.prepare_cached("SELECT hash FROM op WHERE origin_idx = ?1 AND seq >= ?2 AND seq <= ?3 ORDER BY seq")?;
@@ -71,7 +76,7 @@ impl Row {
     }
 
     /// Puts it into the table of logs under this name.
-    pub(super) fn insert(&self, conn: &Connection, origin: Origin) -> Result<(), StoreError> {
+    pub(in crate::store) fn insert(&self, conn: &Connection, origin: Origin) -> Result<(), StoreError> {
         conn.prepare_cached(
             "INSERT INTO origin (idx, origin, own, base, head, hash, floor, hlc, day, number, tail, alone)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9, ?10)",
@@ -92,7 +97,7 @@ impl Row {
     }
 
     /// Writes what may have changed.
-    pub(super) fn update(&self, conn: &Connection) -> Result<(), StoreError> {
+    pub(in crate::store) fn update(&self, conn: &Connection) -> Result<(), StoreError> {
         conn.prepare_cached(
             "UPDATE origin SET own = ?2, head = ?3, hash = ?4, floor = ?5, hlc = ?6, tail = ?7, alone = ?8 WHERE idx = ?1",
         )?
@@ -110,13 +115,13 @@ impl Row {
     }
 
     /// Takes it out of the table of logs; its ops and hashes stay.
-    pub(super) fn take_out(&self, conn: &Connection) -> Result<(), StoreError> {
+    pub(in crate::store) fn take_out(&self, conn: &Connection) -> Result<(), StoreError> {
         conn.prepare_cached("DELETE FROM origin WHERE idx = ?1")?.execute([self.idx])?;
         Ok(())
     }
 
     /// Deletes it with all that belongs to it.
-    pub(super) fn discard(self, conn: &Connection) -> Result<(), StoreError> {
+    pub(in crate::store) fn discard(self, conn: &Connection) -> Result<(), StoreError> {
         self.take_out(conn)?;
         for sql in [
             "DELETE FROM op WHERE origin_idx = ?1",

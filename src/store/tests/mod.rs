@@ -3,6 +3,7 @@
 mod apply;
 mod backups;
 mod catalogue;
+mod compaction;
 mod conflicts;
 mod digests;
 mod faults;
