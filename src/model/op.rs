@@ -195,7 +195,8 @@ pub enum HoldReason {
     },
 }
 
-const SCHEMA: u16 = 1;
+/// The schema of all bodies that this version writes.
+pub const SCHEMA: u16 = 1;
 
 impl Body {
     /// The op that says this.

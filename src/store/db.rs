@@ -126,6 +126,10 @@ impl Db {
         Reader::open(&self.options.path)
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.options.path
+    }
+
     /// The origin that this database writes under.
     #[must_use]
     pub fn origin(&self) -> Origin {

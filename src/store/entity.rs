@@ -210,6 +210,15 @@ pub(super) fn registers(conn: &Connection, target: (EntityKind, Uuid)) -> Result
     Ok(registers)
 }
 
+/// The entity in a row.
+pub(super) fn registers_at(conn: &Connection, idx: i64) -> Result<(EntityKind, Uuid, Registers), StoreError> {
+    let mut query = conn.prepare_cached("SELECT kind, id, registers FROM entity WHERE idx = ?1")?;
+    let (kind, id, registers) = query.query_row([idx], |row| {
+        Ok((row.get(0)?, Uuid::from_bytes(row.get(1)?), decoded(row, 2)?))
+    })?;
+    Ok((of_number(kind)?, id, registers))
+}
+
 fn decoded(row: &Row<'_>, column: usize) -> rusqlite::Result<Registers> {
     let bytes = row.get_ref(column)?.as_blob()?;
     postcard::from_bytes(bytes).map_err(|error| {

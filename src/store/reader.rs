@@ -38,6 +38,13 @@ impl Reader {
         last_change(&self.conn)
     }
 
+    /// Holds the state of now until the reader is dropped.
+    pub(super) fn hold(&self) -> Result<(), StoreError> {
+        self.conn.execute_batch("BEGIN")?;
+        // A transaction begins with its first reading.
+        self.last_change().map(drop)
+    }
+
     pub(super) fn conn(&self) -> &Connection {
         &self.conn
     }

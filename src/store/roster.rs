@@ -123,7 +123,8 @@ fn save(conn: &Connection, member: &Member) -> Result<(), StoreError> {
 
 const MEMBER: &str = "SELECT till, public_key, pos_id, pos_name, rank, admitted_ms, retired_ms FROM roster";
 
-fn member(conn: &Connection, till: TillId) -> Result<Option<Member>, StoreError> {
+/// All that is kept of a till.
+pub(super) fn member(conn: &Connection, till: TillId) -> Result<Option<Member>, StoreError> {
     Ok(conn.prepare_cached(&format!("{MEMBER} WHERE till = ?1"))?.query_row([till.0], member_of_row).optional()?)
 }
 

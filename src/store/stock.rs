@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::model::amount::{QUANTITY_MAX, Quantity};
 use crate::model::id::Uuid;
 use crate::model::movement::{Movement, MovementKind};
+use crate::model::mutant::Mutant;
 use crate::model::op::{Body, kind};
 use crate::model::ticket::{Refund, Ticket};
 
@@ -179,7 +180,12 @@ impl Work<'_> {
     pub(super) fn insert_movement(&mut self, movement: &Movement, record: &Record<'_>) -> Result<i64, StoreError> {
         let place = record::place(self.conn, &MOVEMENTS, record)?;
         match place {
-            Place::Known(idx) => return Ok(idx),
+            Place::Known(idx) => {
+                if Mutant::CountTwice.is_on() {
+                    self.shift((movement.product, movement.delta), (kind::MOVEMENT, idx))?;
+                }
+                return Ok(idx);
+            }
             Place::First => {}
             Place::Beaten(_) => conflicts::mark(self.conn, Flag::MovementContents, movement.id.as_bytes(), true)?,
             Place::Beats(former) => {

@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::model::amount::{MONEY_MAX, Money, QUANTITY_MAX};
 use crate::model::id::Uuid;
+use crate::model::mutant::Mutant;
 use crate::model::op::{Body, kind};
 use crate::model::ticket::{LINES_MAX, Line, PAYMENTS_MAX, Refund, Refunded, Sale, Ticket, TicketStatus, Totals};
 
@@ -23,6 +24,9 @@ const SCAN_MAX: i64 = 20_000;
 
 /// Ticket rows that are looked at for a predecessor that is not the ticket before it in the log.
 const CHAIN_SCAN_MAX: i64 = 5_000;
+
+/// Tickets before it in time that are looked at for a predecessor.
+const NEAR_MAX: i64 = 64;
 
 const TICKETS: Table = Table {
     find: "SELECT idx, hash, counts FROM ticket WHERE id = ?1",
@@ -93,16 +97,24 @@ impl Work<'_> {
         Ok(Reply::Ticket { view: Box::new(view), created })
     }
 
-    /// Stores a ticket, ours or another's; gives its row. `tail` is the ticket before it in the log that brings it.
+    /// Stores a ticket, ours or another's; gives its row. `tail` is the ticket before it in the log that brings it; `None` where no log
+    /// does.
     pub(super) fn insert_ticket(
         &mut self,
         ticket: &Ticket,
         record: &Record<'_>,
-        tail: [u8; 32],
+        tail: Option<[u8; 32]>,
     ) -> Result<i64, StoreError> {
         let place = record::place(self.conn, &TICKETS, record)?;
         match place {
-            Place::Known(idx) => return Ok(idx),
+            Place::Known(idx) => {
+                if Mutant::CountTwice.is_on() {
+                    for (product, delta) in ticket.movements() {
+                        self.shift((product, delta), (kind::TICKET, idx))?;
+                    }
+                }
+                return Ok(idx);
+            }
             Place::First => {}
             Place::Beaten(_) => conflicts::mark(self.conn, Flag::TicketContents, ticket.id.as_bytes(), true)?,
             Place::Beats(former) => {
@@ -140,24 +152,53 @@ impl Work<'_> {
     }
 
     /// Checks the chain of a till's tickets: each names the one before. A break is marked, never held.
-    fn link(&mut self, ticket: &Ticket, record: &Record<'_>, idx: i64, tail: [u8; 32]) -> Result<(), StoreError> {
-        if self.memory.chain.awaited.remove(&record.hash) {
+    fn link(
+        &mut self,
+        ticket: &Ticket,
+        record: &Record<'_>,
+        idx: i64,
+        tail: Option<[u8; 32]>,
+    ) -> Result<(), StoreError> {
+        let chain = &mut self.memory.chain;
+        if chain.awaited.remove(&record.hash) {
             self.conn.execute("DELETE FROM unchained WHERE previous = ?1", [record.hash])?;
         }
-        if ticket.previous == tail {
+        let before = chain.last(ticket.made.till, record.hash);
+        if ticket.previous == tail.unwrap_or_default() || before == Some(ticket.previous) || is_near(self.conn, ticket)? {
             return Ok(());
         }
         // The till may have gone on under a fresh origin: then the predecessor is in another log, anywhere. That is once per log, and
-        // worth a long scan; a break within a log is not, since a till with a fault may have many.
-        let rows_max = if tail == [0; 32] { i64::MAX } else { CHAIN_SCAN_MAX };
-        if is_here(self.conn, &ticket.previous, rows_max)? {
+        // worth a long scan; a break within a log is not, since a till with a fault may have many. Rows of a snapshot come in no order:
+        // most that is missing is yet to come, and for the rest there is one scan when all are here.
+        let rows_max = match tail {
+            None => 0,
+            Some([0, ..]) if tail == Some([0; 32]) => i64::MAX,
+            Some(_) => CHAIN_SCAN_MAX,
+        };
+        if rows_max > 0 && is_here(self.conn, &ticket.previous, rows_max)? {
             return Ok(());
         }
         self.memory.chain.awaited.insert(ticket.previous);
-        self.conn.execute(
-            "INSERT OR IGNORE INTO unchained (previous, ticket_idx) VALUES (?1, ?2)",
-            (ticket.previous, idx),
-        )?;
+        self.conn
+            .prepare_cached("INSERT OR IGNORE INTO unchained (previous, ticket_idx) VALUES (?1, ?2)")?
+            .execute((ticket.previous, idx))?;
+        Ok(())
+    }
+
+    /// Looks once more for all predecessors that are awaited, anywhere: all rows of a snapshot are here.
+    pub(super) fn look_for_awaited(&mut self) -> Result<(), StoreError> {
+        let awaited = &mut self.memory.chain.awaited;
+        if awaited.is_empty() {
+            return Ok(());
+        }
+        let mut hashes = self.conn.prepare("SELECT hash FROM ticket")?;
+        let mut rows = hashes.query([])?;
+        while let Some(row) = rows.next()? {
+            let hash: [u8; 32] = row.get(0)?;
+            if awaited.remove(&hash) {
+                self.conn.execute("DELETE FROM unchained WHERE previous = ?1", [hash])?;
+            }
+        }
         Ok(())
     }
 }
@@ -203,6 +244,15 @@ fn check_line(line: &Line) -> Result<(), (&'static str, &'static str)> {
 
 fn is_money(amount: Money) -> bool {
     amount.0.unsigned_abs() <= MONEY_MAX as u64
+}
+
+/// Whether the predecessor of a ticket is among those made shortly before it, on whatever till.
+fn is_near(conn: &Connection, ticket: &Ticket) -> Result<bool, StoreError> {
+    let mut near = conn.prepare_cached(
+        "SELECT 1 FROM (SELECT hash FROM ticket INDEXED BY ticket_at WHERE at_ms <= ?1 ORDER BY at_ms DESC LIMIT ?2)
+         WHERE hash = ?3",
+    )?;
+    Ok(near.exists((ticket.made.at_ms.cast_signed(), NEAR_MAX, ticket.previous))?)
 }
 
 /// Whether a ticket of this hash is among the newest rows.

@@ -1,7 +1,7 @@
 //! One request at work, inside its savepoint. What each request does stands with what it changes: [`super::tickets`],
 //! [`super::refunds`], [`super::stock`], [`super::logs`].
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -21,6 +21,9 @@ use super::memory;
 use super::request::{Author, Committed, Entropy, Now, Reply, Request};
 use super::roster;
 
+/// Tills whose last ticket is remembered; forgotten all at once when there are more.
+const TILLS_MAX: usize = 1000;
+
 /// What a request works with.
 pub(super) struct Work<'a> {
     pub(super) conn: &'a Connection,
@@ -34,17 +37,28 @@ pub(super) struct Work<'a> {
     pub(super) appended: bool,
 }
 
-/// Tickets that wait for their predecessor, by its hash.
+/// Chains of tickets.
 #[derive(Debug)]
 pub(super) struct Chain {
+    /// Predecessors that are not here.
     pub(super) awaited: HashSet<[u8; 32]>,
+    /// The ticket of each till that was put in last.
+    last: HashMap<TillId, [u8; 32]>,
 }
 
 impl Chain {
     pub(super) fn load(conn: &Connection) -> Result<Self, StoreError> {
         let mut statement = conn.prepare_cached("SELECT previous FROM unchained")?;
         let awaited = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        Ok(Self { awaited })
+        Ok(Self { awaited, last: HashMap::new() })
+    }
+
+    /// Takes note of a ticket that is put in; gives the one that was put in before it, of the same till.
+    pub(super) fn last(&mut self, till: TillId, hash: [u8; 32]) -> Option<[u8; 32]> {
+        if self.last.len() >= TILLS_MAX {
+            self.last.clear();
+        }
+        self.last.insert(till, hash)
     }
 }
 
