@@ -213,9 +213,8 @@ pub(super) fn registers(conn: &Connection, target: (EntityKind, Uuid)) -> Result
 /// The entity in a row.
 pub(super) fn registers_at(conn: &Connection, idx: i64) -> Result<(EntityKind, Uuid, Registers), StoreError> {
     let mut query = conn.prepare_cached("SELECT kind, id, registers FROM entity WHERE idx = ?1")?;
-    let (kind, id, registers) = query.query_row([idx], |row| {
-        Ok((row.get(0)?, Uuid::from_bytes(row.get(1)?), decoded(row, 2)?))
-    })?;
+    let (kind, id, registers) =
+        query.query_row([idx], |row| Ok((row.get(0)?, Uuid::from_bytes(row.get(1)?), decoded(row, 2)?)))?;
     Ok((of_number(kind)?, id, registers))
 }
 

@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::sync::{SnapshotAnswer, SnapshotAsk};
+
 use super::backup;
 use super::db::Db;
 use super::error::StoreError;
 use super::reader::Reader;
 use super::request::{Committed, Entropy, Now, Reply, Request, StoreOptions};
+use super::snapshot::Giving;
 use super::writer::{Job, ReadJob, Writer, read_all};
 
 /// The most requests, and the most readings, that wait.
@@ -51,12 +54,14 @@ impl Entropy for SystemEntropy {
     }
 }
 
-/// A store at work: a writer (`till-store`) and a reader (`till-read`), each on a thread of its own. All clones are the same store.
+/// A store at work: a writer (`till-store`), a reader (`till-read`), and now and then a giver of snapshots (`till-give`), each on a thread
+/// of its own. All clones are the same store.
 #[derive(Clone)]
 pub struct Store {
     path: Arc<PathBuf>,
     jobs: Queue<Job>,
     reads: Queue<ReadJob>,
+    giving: Giving,
     health: watch::Receiver<StoreHealth>,
     changes: watch::Receiver<u64>,
 }
@@ -112,7 +117,9 @@ impl Store {
         let reading = reads.waiting.clone();
         thread::Builder::new().name("till-store".into()).spawn(move || writer.run())?;
         thread::Builder::new().name("till-read".into()).spawn(move || read_all(reader, &receive_reads, &reading))?;
-        Ok(Self { path: Arc::new(options.path), jobs, reads, health: health_out, changes: changes_out })
+        let path = Arc::new(options.path);
+        let giving = Giving::new(path.clone());
+        Ok(Self { path, jobs, reads, giving, health: health_out, changes: changes_out })
     }
 
     /// Does a request; answers when it is on the disk. Requests that wait at the same time share a commit. Once this was called, the
@@ -139,6 +146,17 @@ impl Store {
         // Who asked may have gone: then nobody wants to know.
         self.reads.push(ReadJob::Read(Box::new(move |reader| drop(answer.send(read(reader))))))?;
         answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Answers a question about the snapshot that is given on a link, on a thread of its own (`till-give`), which is there while it has
+    /// something to give: reading and writing never wait for it.
+    pub async fn answer(&self, link: u64, ask: SnapshotAsk) -> SnapshotAnswer {
+        self.giving.answer(link, ask).await
+    }
+
+    /// A link is gone: what is given on it is given up.
+    pub fn forget_link(&self, link: u64) {
+        self.giving.forget(link);
     }
 
     /// The newest change cursor, after every commit.
@@ -178,6 +196,7 @@ impl Store {
 
     /// Does what is waiting, then closes the database and frees its lock. Returns within about 2 s, also where the disk hangs.
     pub async fn close(self) {
+        self.giving.end();
         let (read_done, reads_closed) = oneshot::channel();
         let (done, closed) = oneshot::channel();
         // A thread that has ended already drops its sender at once.

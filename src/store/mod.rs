@@ -67,6 +67,7 @@ pub use memory::{Remember, RememberedPeer, read_note, read_writer};
 pub use reader::Reader;
 pub use request::{Author, ClockAhead, Committed, Entropy, Executed, LogsNow, Now, Reply, Request, StoreOptions};
 pub use roster::{Admitted, RosterEntry};
+pub use snapshot::SnapshotGiver;
 pub use stock::{StockCause, StockEntry};
 pub use tickets::{TicketQuery, TicketView};
 pub use view::{Cursor, LIMIT_MAX, Page};

@@ -164,7 +164,8 @@ impl Work<'_> {
             self.conn.execute("DELETE FROM unchained WHERE previous = ?1", [record.hash])?;
         }
         let before = chain.last(ticket.made.till, record.hash);
-        if ticket.previous == tail.unwrap_or_default() || before == Some(ticket.previous) || is_near(self.conn, ticket)? {
+        if ticket.previous == tail.unwrap_or_default() || before == Some(ticket.previous) || is_near(self.conn, ticket)?
+        {
             return Ok(());
         }
         // The till may have gone on under a fresh origin: then the predecessor is in another log, anywhere. That is once per log, and

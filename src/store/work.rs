@@ -96,7 +96,8 @@ impl<'a> Work<'a> {
             Request::End(closes) => self.end(&closes),
             Request::LeaveOrigin(origin) => self.leave(origin),
             Request::Compact { run_ms, ops_max } => self.compact(run_ms, ops_max),
-            Request::Take { .. } | Request::Adopt { .. } => Err(StoreError::NotFound("such request yet")),
+            Request::Take { session, what } => self.take(session, &what),
+            Request::Adopt { rows_max } => self.adopt(rows_max),
             Request::Remember(what) => memory::remember(self.conn, &what, self.now.wall_ms).map(|()| Reply::Done),
         }
     }

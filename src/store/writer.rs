@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::model::op::Op;
+use crate::sync::Taking;
+
 use super::db::Db;
 use super::error::StoreError;
 use super::handle::{Clock, StoreEvent, StoreHealth};
@@ -96,6 +99,7 @@ fn weight(request: &Request) -> usize {
     match request {
         Request::Sell { sale, .. } => 512 + 128 * sale.lines.len(),
         Request::Apply(ops) => ops.wire_len(),
+        Request::Take { what: Taking::Rows { rows, .. }, .. } => rows.iter().map(Op::wire_len).sum(),
         _ => 512,
     }
 }

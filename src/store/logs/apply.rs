@@ -1,6 +1,6 @@
 //! Logs grow: own ops are appended, others' are applied, all are folded into the state.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
 
 use crate::model::clock::{Hlc, Observed};
@@ -8,6 +8,7 @@ use crate::model::id::Origin;
 use crate::model::mutant::Mutant;
 use crate::model::op::{Body, Head, HoldReason, Op, OpBatch, RunningHash};
 use crate::model::state::State;
+use crate::sync::table;
 
 use super::super::entity;
 use super::super::error::StoreError;
@@ -121,7 +122,7 @@ impl Work<'_> {
         let rec = match body {
             Body::Ticket(ticket) => {
                 let record = Record::new(ticket.id, &op.body);
-                let idx = self.insert_ticket(ticket, &record, *tail)?;
+                let idx = self.insert_ticket(ticket, &record, Some(*tail))?;
                 *tail = record.hash;
                 Some(idx)
             }
@@ -168,12 +169,14 @@ impl Work<'_> {
     /// Applies held ops that this version understands; how many.
     pub(in crate::store) fn retry_held(&mut self) -> Result<usize, StoreError> {
         let keys: Vec<[u8; 32]> = {
-            let mut statement = self.conn.prepare("SELECT hash FROM held")?;
-            statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?
+            // What is uncovered is authored as it is held, or covered: then its turn comes.
+            let sql = "SELECT hash FROM held WHERE hash NOT IN (SELECT ref FROM uncovered WHERE tbl = ?1)";
+            let mut statement = self.conn.prepare(sql)?;
+            statement.query_map([table::HELD], |row| row.get(0))?.collect::<Result<_, _>>()?
         };
         let mut taken = 0;
         for key in keys {
-            let op = held_op(self.conn, key)?;
+            let Some(op) = held_op(self.conn, key)? else { continue };
             let Ok(body) = record::read(&op) else { continue };
             // Its place in the chain of tickets is not known any more: a predecessor that is here is found by its hash.
             self.fold(&body, &op, &mut [0; 32])?;
@@ -210,11 +213,12 @@ pub(in crate::store) fn held_key(op: &Op) -> [u8; 32] {
     place.chain_update(&op.body).finalize().into()
 }
 
-fn held_op(conn: &Connection, key: [u8; 32]) -> Result<Op, StoreError> {
+/// What is held under a key.
+pub(in crate::store) fn held_op(conn: &Connection, key: [u8; 32]) -> Result<Option<Op>, StoreError> {
     let mut statement = conn.prepare_cached("SELECT hlc, kind, schema, body FROM held WHERE hash = ?1")?;
     let op = statement.query_row([key], |row| {
         let hlc = Hlc(row.get::<_, i64>(0)?.cast_unsigned());
         Ok(Op { hlc, kind: row.get(1)?, schema: row.get(2)?, body: row.get(3)? })
-    })?;
-    Ok(op)
+    });
+    Ok(op.optional()?)
 }

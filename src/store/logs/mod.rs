@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension};
 
+pub(in crate::store) use self::apply::{held_key, held_op};
 pub use self::compact::{KEEP_MS, LAPSE_MS};
 pub(super) use self::compact::{member_clock, tickets_between};
 pub use self::read::{LogSizes, OpsRead};

@@ -17,6 +17,8 @@ mod compare;
 mod giver;
 mod rows;
 mod take;
+mod thread;
 pub(super) mod uncovered;
 
 pub use giver::SnapshotGiver;
+pub(super) use thread::Giving;

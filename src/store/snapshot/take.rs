@@ -72,7 +72,9 @@ impl Work<'_> {
             Body::State(State::Entity { kind, id, registers, replaced }) => {
                 entity::join_state(self.conn, (*kind, *id), registers, replaced).map(Joined::of_entity)
             }
-            Body::Admit(admit) => roster::apply_admit(self.conn, admit).map(|joined| self.of_member(admit.till, joined)),
+            Body::Admit(admit) => {
+                roster::apply_admit(self.conn, admit).map(|joined| self.of_member(admit.till, joined))
+            }
             Body::Retire(retire) => {
                 roster::apply_retire(self.conn, retire).map(|joined| self.of_member(retire.till, joined))
             }
@@ -104,8 +106,7 @@ impl Work<'_> {
     /// The row of this very record, where it is here. It is whole then: what is damaged of it is written again.
     fn known(&self, records: &Records, record: &Record<'_>) -> Result<Option<i64>, StoreError> {
         let name = records.name;
-        let mut query =
-            self.conn.prepare_cached(&format!("SELECT idx, hash, body FROM {name} WHERE id = ?1"))?;
+        let mut query = self.conn.prepare_cached(&format!("SELECT idx, hash, body FROM {name} WHERE id = ?1"))?;
         let mut rows = query.query([record.id.as_bytes()])?;
         while let Some(row) = rows.next()? {
             let (idx, hash, body): (i64, _, _) = (row.get(0)?, blob(row, 1)?, blob(row, 2)?);
@@ -153,12 +154,7 @@ impl Work<'_> {
     }
 
     /// A part of a table is here as it is there: what is uncovered in it is of this session from now on.
-    fn take_same(
-        &mut self,
-        session: u64,
-        table: u16,
-        (after, upto): (&[u8], &[u8]),
-    ) -> Result<Reply, StoreError> {
+    fn take_same(&mut self, session: u64, table: u16, (after, upto): (&[u8], &[u8])) -> Result<Reply, StoreError> {
         if !self.conn.prepare_cached("SELECT 1 FROM uncovered WHERE tbl = ?1 LIMIT 1")?.exists([table])? {
             return Ok(Reply::Done);
         }
