@@ -1,0 +1,232 @@
+//! What goes wrong: faults begin at a choice of the seed, and end after a while.
+
+use tillmesh::model::clock::ClockQuality;
+use tillmesh::model::id::TillId;
+use tillmesh::store::Request;
+use tillmesh::sync::LinkId;
+
+use crate::vfs::Fault;
+use crate::world::{Event, World};
+
+const MINUTE_MS: i64 = 60_000;
+const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
+
+/// The most tills of a shop in a run.
+const TILLS_MAX: usize = 8;
+
+/// A sort of fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    PowerCut,
+    Kill,
+    Partition,
+    OneWay,
+    Cut,
+    Swallow,
+    DiskFull,
+    WriteErrors,
+    ReadErrors,
+    ClockBack,
+    ClockAhead,
+    ClockHour,
+    ClockLost,
+    Join,
+    Retire,
+}
+
+/// How a fault ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Trouble {
+    Unblock(Vec<(usize, usize)>),
+    Mend(usize),
+    Clock(usize),
+}
+
+impl World {
+    /// Something goes wrong.
+    pub(crate) fn begin_trouble(&mut self) -> Result<(), String> {
+        let Some(kind) = self.rng.weighted(&self.plan.kinds) else { return Ok(()) };
+        match kind {
+            Kind::PowerCut => self.halt(true),
+            Kind::Kill => self.halt(false),
+            Kind::Partition => self.partition(false),
+            Kind::OneWay => self.partition(true),
+            Kind::Cut => self.cut_link(),
+            Kind::Swallow => self.swallow(),
+            Kind::DiskFull => self.fail_disk(Fault::Full),
+            Kind::WriteErrors => self.fail_disk(Fault::Write),
+            Kind::ReadErrors => self.fail_disk(Fault::Read),
+            Kind::ClockBack => self.turn_clock("clock back a day", -DAY_MS, true),
+            Kind::ClockAhead => self.turn_clock("clock ahead ten years", 3650 * DAY_MS, true),
+            Kind::ClockHour => self.turn_clock("clock ahead an hour", 60 * MINUTE_MS, true),
+            Kind::ClockLost => self.turn_clock("clock at 1970", -100 * 365 * DAY_MS, false),
+            Kind::Join => self.join(),
+            Kind::Retire => self.retire(),
+        }
+        Ok(())
+    }
+
+    /// A till that runs.
+    pub(crate) fn running(&mut self) -> Option<usize> {
+        let running: Vec<usize> = (0..self.tills.len()).filter(|n| self.tills[*n].agent.is_some()).collect();
+        self.rng.pick(&running).copied()
+    }
+
+    /// Tills that are part of the shop.
+    pub(crate) fn present(&self) -> Vec<usize> {
+        (0..self.tills.len()).filter(|n| !self.tills[*n].gone).collect()
+    }
+
+    fn halt(&mut self, power_cut: bool) {
+        let Some(till) = self.running() else { return };
+        let name = if power_cut { "power cut" } else { "kill" };
+        self.say(|| format!("till {till}: {name}"));
+        self.count(name);
+        self.stop(till, power_cut);
+        let wait = if self.rng.odds(300) { self.rng.within(5_000..=20_000) } else { self.rng.within(200..=3_000) };
+        self.plan_at(wait, Event::Boot { till });
+    }
+
+    fn partition(&mut self, one_way: bool) {
+        let present = self.present();
+        if present.len() < 2 {
+            return;
+        }
+        let (near, far): (Vec<usize>, Vec<usize>) = present.iter().partition(|_| self.rng.odds(500));
+        let mut pairs: Vec<(usize, usize)> = near.iter().flat_map(|a| far.iter().map(move |b| (*a, *b))).collect();
+        if !one_way {
+            pairs.extend(pairs.clone().into_iter().map(|(a, b)| (b, a)));
+        }
+        if pairs.is_empty() {
+            return;
+        }
+        self.count(if one_way { "partition one way" } else { "partition" });
+        self.say(|| format!("nothing passes from {near:?} to {far:?}{}", if one_way { "" } else { " and back" }));
+        pairs.iter().for_each(|(from, to)| self.net.block(*from, *to));
+        let wait = if self.rng.odds(500) { self.rng.within(500..=4_000) } else { self.rng.within(10_000..=40_000) };
+        self.plan_at(wait, Event::Trouble(Trouble::Unblock(pairs)));
+    }
+
+    fn any_link(&mut self) -> Option<LinkId> {
+        let links: Vec<LinkId> = self.net.links.keys().copied().collect();
+        self.rng.pick(&links).copied()
+    }
+
+    fn cut_link(&mut self) {
+        let Some(link) = self.any_link() else { return };
+        self.count("link cut");
+        self.say(|| format!("link {} is cut", link.0));
+        self.link_down(link, 0);
+        self.link_down(link, 1);
+    }
+
+    fn swallow(&mut self) {
+        let Some(link) = self.any_link() else { return };
+        let from = self.rng.below(2) as usize;
+        if let Some(entry) = self.net.links.get_mut(&link) {
+            entry.pipes[from].swallows = true;
+        }
+        self.count("link swallows");
+        self.say(|| format!("link {} swallows all from its end {from}", link.0));
+    }
+
+    fn fail_disk(&mut self, fault: Fault) {
+        let Some(till) = self.running() else { return };
+        let after = self.rng.within(0..=12);
+        let times = if fault == Fault::Full || self.rng.odds(300) { u64::MAX } else { self.rng.within(1..=3) };
+        self.say(|| format!("till {till}: {fault:?} fails after {after} operations"));
+        self.tills[till].failing = Some(fault);
+        self.tills[till].disk.fail(fault, after, times);
+        let wait = self.rng.within(300..=6_000);
+        self.plan_at(wait, Event::Trouble(Trouble::Mend(till)));
+    }
+
+    /// A fault of a disk counts when it was met.
+    pub(crate) fn mend(&mut self, till: usize) {
+        let entry = &mut self.tills[till];
+        entry.disk.mend();
+        let fired = entry.disk.fired();
+        let met = fired > std::mem::replace(&mut entry.fired, fired);
+        match entry.failing.take().filter(|_| met) {
+            Some(Fault::Full) => self.count("disk full"),
+            Some(Fault::Write) => self.count("write error"),
+            Some(Fault::Read) => self.count("read error"),
+            None => {}
+        }
+    }
+
+    fn turn_clock(&mut self, name: &'static str, by_ms: i64, trusted: bool) {
+        let present = self.present();
+        let Some(till) = self.rng.pick(&present).copied() else { return };
+        self.count(name);
+        self.say(|| format!("till {till}: {name}"));
+        self.tills[till].clock_off_ms = by_ms;
+        self.tills[till].clock = if trusted { ClockQuality::Trusted } else { ClockQuality::Untrusted };
+        let wait = self.rng.within(2_000..=60_000);
+        self.plan_at(wait, Event::Trouble(Trouble::Clock(till)));
+    }
+
+    fn join(&mut self) {
+        if self.tills.len() < TILLS_MAX {
+            let till = self.add_till();
+            self.count("join");
+            self.say(|| format!("till {till} joins"));
+        }
+    }
+
+    /// A till is retired: the shop goes on without it, and with those of its sales that others hold.
+    fn retire(&mut self) {
+        let present = self.present();
+        if present.len() < 4 {
+            return;
+        }
+        let Some(till) = self.rng.pick(&present).copied() else { return };
+        let Some(by) = self.running().filter(|by| *by != till) else { return };
+        self.count("retirement");
+        self.say(|| format!("till {till} is retired at till {by}"));
+        self.lose_card(till);
+        self.tills[till].gone = true;
+        self.stop(till, true);
+        let retired: TillId = self.tills[till].author.till;
+        let client = self.trade.next_client();
+        self.ask(by, client, Request::Retire { till: retired });
+    }
+
+    /// What is on this card alone may be lost from now on.
+    pub(crate) fn lose_card(&mut self, till: usize) {
+        let others: Vec<_> = self
+            .tills
+            .iter()
+            .enumerate()
+            .filter(|(n, other)| *n != till && !other.gone)
+            .map(|(_, t)| &t.card)
+            .collect();
+        self.books.card_is_gone(&self.tills[till].card, &others);
+    }
+
+    pub(crate) fn end_trouble(&mut self, trouble: Trouble) {
+        match trouble {
+            Trouble::Unblock(pairs) => {
+                pairs.iter().for_each(|(from, to)| self.net.unblock(*from, *to));
+                self.wake_wires();
+            }
+            Trouble::Mend(till) => self.mend(till),
+            Trouble::Clock(till) => {
+                self.tills[till].clock_off_ms = 0;
+                self.tills[till].clock = ClockQuality::Trusted;
+            }
+        }
+    }
+
+    /// Ends all that is wrong: what is left of the shop must become equal.
+    pub(crate) fn heal(&mut self) {
+        self.calm = true;
+        self.net.heal();
+        self.wake_wires();
+        for till in self.present() {
+            self.mend(till);
+            self.end_trouble(Trouble::Clock(till));
+            self.plan_at(10, Event::Boot { till });
+        }
+    }
+}

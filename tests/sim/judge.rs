@@ -1,0 +1,135 @@
+//! What must hold: of tills that hold the same ops at any time, and of all tills once everything is healed.
+
+use tillmesh::model::vector::VersionVector;
+use tillmesh::store::{ConflictId, ConflictView};
+
+use crate::dump::{Look, difference};
+use crate::world::World;
+
+/// Healed tills must be equal within so much virtual time: beside the ops themselves that takes heartbeats that run out (9 s), dials,
+/// stalls of sources (3 s), and the retries of a store.
+const HEALED_WITHIN_MS: u64 = 120_000;
+
+/// So often it is looked whether they are.
+const LOOK_EVERY_MS: u64 = 250;
+
+impl World {
+    /// The run: trade and trouble, then peace, then judgement.
+    pub(crate) fn run(&mut self) -> Result<(), String> {
+        while self.report.operations < self.plan.operations || self.report.faults.values().sum::<u64>() < 5 {
+            self.step()?;
+        }
+        self.heal();
+        let deadline = self.now + HEALED_WITHIN_MS;
+        let mut look_at = self.now;
+        while !(self.now >= look_at && self.is_settled()) {
+            if self.now >= look_at {
+                look_at += LOOK_EVERY_MS;
+            }
+            if self.now > deadline {
+                return Err(format!(
+                    "not equal {} s after everything was healed: {}",
+                    HEALED_WITHIN_MS / 1000,
+                    self.unequal()
+                ));
+            }
+            self.step()?;
+        }
+        self.say(|| "all hold the same".to_owned());
+        self.judge()
+    }
+
+    /// Whether all tills run, have nothing left to store, and hold the same ops.
+    fn is_settled(&self) -> bool {
+        let mut first: Option<VersionVector> = None;
+        self.present().into_iter().all(|n| {
+            let Some(agent) = self.tills[n].agent.as_ref().filter(|agent| agent.is_idle()) else { return false };
+            let vector = agent.replica.vector();
+            *first.get_or_insert_with(|| vector.clone()) == vector
+        })
+    }
+
+    fn unequal(&self) -> String {
+        let mut text = String::new();
+        for n in self.present() {
+            let state = match &self.tills[n].agent {
+                None => "does not run".to_owned(),
+                Some(agent) => {
+                    let heads: Vec<String> =
+                        agent.replica.vector().0.iter().map(|(o, h)| format!("{o}:{}/{:?}", h.seq, h.hash)).collect();
+                    format!("links {}, waiting {}, {}", agent.replica.peers().count(), agent.waiting(), heads.join(" "))
+                }
+            };
+            text.push_str(&format!("\n  till {n}: {state}"));
+        }
+        text
+    }
+
+    fn look(&self, till: usize) -> Result<Look, String> {
+        Look::open(&self.tills[till].options().path)
+    }
+
+    /// Tills that hold the same ops at this moment have the same state.
+    pub(crate) fn check_equals(&mut self) -> Result<(), String> {
+        let mut seen: Vec<(usize, VersionVector)> = Vec::new();
+        for n in self.present() {
+            let till = &self.tills[n];
+            let Some(agent) = till.agent.as_ref().filter(|_| till.failing.is_none()) else { continue };
+            let Ok(vector) = agent.reader.vector() else { continue };
+            match seen.iter().find(|(_, other)| *other == vector) {
+                Some((other, _)) => self.same_state(*other, n)?,
+                None => seen.push((n, vector)),
+            }
+        }
+        Ok(())
+    }
+
+    fn same_state(&self, one: usize, other: usize) -> Result<(), String> {
+        let (here, there) = (self.look(one)?.state()?, self.look(other)?.state()?);
+        for (table, text) in &here {
+            if there.get(table) != Some(text) {
+                let other_text = there.get(table).map_or("", String::as_str);
+                return Err(format!(
+                    "tills {one} and {other} hold the same ops, and other {table}: {}",
+                    difference(text, other_text)
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// All tills hold the same ops now.
+    fn judge(&mut self) -> Result<(), String> {
+        let present = self.present();
+        let mut shown: Option<String> = None;
+        for n in &present {
+            self.same_state(present[0], *n)?;
+            let look = self.look(*n)?;
+            look.is_sound().map_err(|error| format!("till {n}: {error}"))?;
+            let conflicts = self.conflicts(*n)?;
+            let first = shown.get_or_insert_with(|| conflicts.clone());
+            if *first != conflicts {
+                return Err(format!("till {n} lists other conflicts: {}", difference(first, &conflicts)));
+            }
+        }
+        self.books.check(&self.look(present[0])?)
+    }
+
+    fn conflicts(&self, till: usize) -> Result<String, String> {
+        let agent = self.tills[till].agent.as_ref().ok_or("it does not run")?;
+        let conflicts = agent.reader.conflicts(1000).map_err(|error| error.to_string())?;
+        let mut lines: Vec<String> = conflicts.iter().map(line).collect();
+        lines.sort();
+        Ok(lines.join("\n"))
+    }
+}
+
+/// A conflict in a line. Its first side means something where that is the one that is shown or counts; the others stand in no order.
+fn line(conflict: &ConflictView) -> String {
+    let mut sides: Vec<String> = conflict.sides.iter().map(|side| format!("{side:?}")).collect();
+    let first = usize::from(matches!(conflict.id, ConflictId::Field(..) | ConflictId::Contents(..)));
+    if let Some(others) = sides.get_mut(first..) {
+        others.sort();
+    }
+    format!("{:?} {:?} {sides:?}", conflict.id, conflict.settle)
+}

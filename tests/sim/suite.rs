@@ -1,0 +1,221 @@
+//! Many seeds on two threads, and what is said of them.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::plan::Mix;
+use crate::world::{Report, World};
+
+/// Seeds in the short and in the full form.
+const SEEDS: u64 = 1_000;
+const SEEDS_FULL: u64 = 20_000;
+
+/// Every so many seeds one is run twice, and must come to the same.
+const REPEAT_EVERY: u64 = 25;
+
+/// Failures whose steps are printed, and how many of their last steps.
+const FAILURES_SHOWN: usize = 3;
+const STEPS_SHOWN: usize = 60;
+
+const THREADS: usize = 2;
+
+/// Faults that a suite of any size worth the name has to have met.
+const FAULTS: &[&str] = &[
+    "power cut",
+    "kill",
+    "partition",
+    "partition one way",
+    "link cut",
+    "link swallows",
+    "slow link",
+    "messages swapped",
+    "message doubled",
+    "disk full",
+    "write error",
+    "read error",
+    "clock back a day",
+    "clock ahead ten years",
+    "clock ahead an hour",
+    "clock at 1970",
+    "join",
+    "retirement",
+    "request repeated",
+    "id with other content",
+    "ops of a later version",
+];
+
+/// What is to be run.
+#[derive(Clone, Debug)]
+pub(crate) struct Suite {
+    from: u64,
+    seeds: u64,
+    one: bool,
+    until: Option<Duration>,
+}
+
+/// What a suite has come to.
+#[derive(Default)]
+struct Totals {
+    passed: u64,
+    failed: Vec<(u64, String, Vec<String>)>,
+    failures: u64,
+    faults: BTreeMap<&'static str, u64>,
+    operations: u64,
+    acknowledged: u64,
+    virtual_ms: u64,
+    mixes: BTreeMap<Mix, u64>,
+    repeated: u64,
+}
+
+impl Suite {
+    pub(crate) fn from_args(args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let full = std::env::var("TILLMESH_FULL").is_ok_and(|value| value == "1");
+        let mut suite = Self { from: 1, seeds: if full { SEEDS_FULL } else { SEEDS }, one: false, until: None };
+        let mut args = args;
+        while let Some(flag) = args.next() {
+            let mut number = || {
+                let value = args.next().ok_or_else(|| format!("{flag} takes a number"))?;
+                value.parse::<u64>().map_err(|_| format!("{flag} takes a number, not {value}"))
+            };
+            match flag.as_str() {
+                "--seeds" => suite.seeds = number()?,
+                "--from" => suite.from = number()?,
+                "--seed" => (suite.from, suite.seeds, suite.one) = (number()?, 1, true),
+                "--minutes" => {
+                    suite.until = Some(Duration::from_secs(60 * number()?));
+                    suite.seeds = u64::MAX / 2;
+                }
+                other => return Err(format!("no such flag: {other}")),
+            }
+        }
+        Ok(suite)
+    }
+
+    pub(crate) fn run(self) -> ExitCode {
+        // A panic of the code under test is a failure of its seed, and is told with it.
+        std::panic::set_hook(Box::new(|_| {}));
+        if self.one {
+            return run_one(self.from);
+        }
+        let began = Instant::now();
+        let (next, totals) = (AtomicU64::new(self.from), Mutex::new(Totals::default()));
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    while self.until.is_none_or(|until| began.elapsed() < until) {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= self.from.saturating_add(self.seeds) {
+                            break;
+                        }
+                        let outcome = judge(seed);
+                        let mut totals = totals.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        totals.add(seed, outcome);
+                    }
+                });
+            }
+        });
+        let totals = totals.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        totals.print(began.elapsed())
+    }
+}
+
+/// Runs a seed; what came of it, or why it failed, with its steps where they were recorded.
+fn run_seed(seed: u64, recording: bool) -> Result<Report, (String, Vec<String>)> {
+    let mut world = World::new(seed, recording).map_err(|error| (error, Vec::new()))?;
+    let outcome = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let report = world.finish();
+    let error = match outcome {
+        Ok(Ok(())) if report.operations < 300 => format!("only {} operations", report.operations),
+        Ok(Ok(())) if report.faults.values().sum::<u64>() < 5 => "fewer than five faults".to_owned(),
+        Ok(Ok(())) => {
+            if recording {
+                return Err((String::new(), world.take_steps()));
+            }
+            return Ok(report);
+        }
+        Ok(Err(error)) => error,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            format!("panicked: {}", text.unwrap_or("without a word"))
+        }
+    };
+    Err((error, world.take_steps()))
+}
+
+/// Runs a seed, some of them twice.
+fn judge(seed: u64) -> Result<(Report, bool), (String, Vec<String>)> {
+    let report = run_seed(seed, false)?;
+    let repeat = seed.is_multiple_of(REPEAT_EVERY);
+    if repeat && run_seed(seed, false)?.tally != report.tally {
+        return Err(("two runs of the seed are not alike".to_owned(), Vec::new()));
+    }
+    Ok((report, repeat))
+}
+
+fn run_one(seed: u64) -> ExitCode {
+    let (error, steps) = run_seed(seed, true).err().unwrap_or_default();
+    steps.iter().for_each(|step| println!("{step}"));
+    if error.is_empty() {
+        println!("1 passed, 0 failed");
+        ExitCode::SUCCESS
+    } else {
+        println!("seed {seed}: {error}\n0 passed, 1 failed");
+        ExitCode::FAILURE
+    }
+}
+
+impl Totals {
+    fn add(&mut self, seed: u64, outcome: Result<(Report, bool), (String, Vec<String>)>) {
+        match outcome {
+            Ok((report, repeated)) => {
+                self.passed += 1;
+                self.repeated += u64::from(repeated);
+                self.operations += report.operations;
+                self.acknowledged += report.acknowledged as u64;
+                self.virtual_ms += report.virtual_ms;
+                *self.mixes.entry(report.mix).or_default() += 1;
+                for (fault, count) in report.faults {
+                    *self.faults.entry(fault).or_default() += count;
+                }
+            }
+            Err((error, _)) => {
+                self.failures += 1;
+                if self.failed.len() < FAILURES_SHOWN {
+                    let steps = run_seed(seed, true).err().map(|(_, steps)| steps).unwrap_or_default();
+                    self.failed.push((seed, error, steps));
+                } else {
+                    println!("seed {seed}: {error}");
+                }
+            }
+        }
+    }
+
+    fn print(mut self, took: Duration) -> ExitCode {
+        for (seed, error, steps) in &self.failed {
+            println!("---- seed {seed}");
+            steps.iter().skip(steps.len().saturating_sub(STEPS_SHOWN)).for_each(|step| println!("{step}"));
+            println!("seed {seed} failed: {error}\nrepeat with: cargo test --test sim -- --seed {seed}\n");
+        }
+        let runs = self.passed + self.failures;
+        let hours = self.virtual_ms as f64 / 3_600_000.0;
+        println!("{runs} runs ({} twice) in {:.0} s: {hours:.1} virtual hours", self.repeated, took.as_secs_f64());
+        println!("{} operations, {} acknowledged records", self.operations, self.acknowledged);
+        let mixes: Vec<String> = self.mixes.iter().map(|(mix, count)| format!("{mix:?} {count}")).collect();
+        println!("mixes: {}", mixes.join(", "));
+        let faults: Vec<String> = self.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
+        println!("faults: {}", faults.join(", "));
+        if runs >= SEEDS {
+            for fault in FAULTS.iter().filter(|fault| !self.faults.contains_key(*fault)) {
+                println!("a fault never happened: {fault}");
+                self.failures += 1;
+            }
+        }
+        println!("{} passed, {} failed", self.passed, self.failures);
+        if self.failures == 0 && self.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}

@@ -1,0 +1,610 @@
+//! One run: tills on disks in memory, the network between them, clients and faults, in virtual time. Everything that happens is an event
+//! of one queue, and every choice is the seed's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::tz::TimeZone;
+use tempfile::TempDir;
+use tillmesh::model::clock::ClockQuality;
+use tillmesh::model::id::{BootId, Origin, TillId};
+use tillmesh::model::op::Seq;
+use tillmesh::store::{Author, Now, StoreOptions};
+use tillmesh::sync::{Event as SyncEvent, Input, LinkId, MonoMs};
+use tillmesh::wire::message;
+
+use crate::books::{Books, Key};
+use crate::faults::Trouble;
+use crate::glue::{Agent, ClientId, Effect, Told};
+use crate::net::{End, Frame, Net};
+use crate::plan::{Mix, Plan};
+use crate::rng::{Rng, Tally};
+use crate::trade::Trade;
+use crate::vfs::{Disk, Fault, Op, Watch};
+
+/// Virtual time begins here: milliseconds since 1970 at noon of 22 November 2026 in Tunis.
+const EPOCH_MS: u64 = 1_795_345_200_000;
+
+/// No agent takes a clock for right that says less: as the agent's own clock does.
+const RELEASED_MS: u64 = 1_795_305_600_000;
+
+/// What may be under way on one link and direction at the most: the windows of push and pull, and what is said beside ops.
+const PIPE_BYTES_MAX: usize = 3 * 1024 * 1024;
+
+/// A run that comes to so many events goes in a circle.
+const EVENTS_MAX: u64 = 4_000_000;
+
+/// What happens.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A frame may have arrived that this end sent.
+    Arrive {
+        link: LinkId,
+        from: usize,
+    },
+    /// The stream turns out to be broken, for this end.
+    Broken {
+        link: LinkId,
+        end: usize,
+    },
+    Tick {
+        till: usize,
+        boot: BootId,
+    },
+    Commit {
+        till: usize,
+        boot: BootId,
+    },
+    Tell {
+        till: usize,
+        boot: BootId,
+        told: Told,
+    },
+    Read {
+        till: usize,
+        boot: BootId,
+        link: LinkId,
+        origin: Origin,
+        from: Seq,
+        bytes_max: usize,
+    },
+    Dial {
+        from: usize,
+        to: usize,
+    },
+    Boot {
+        till: usize,
+    },
+    Trade,
+    /// A fault begins or ends.
+    Trouble(Trouble),
+}
+
+/// A till: its box, its card, and the agent while it runs.
+pub(crate) struct Till {
+    pub(crate) author: Author,
+    pub(crate) folder: PathBuf,
+    pub(crate) disk: Disk,
+    pub(crate) agent: Option<Agent>,
+    /// How far its clock is off, in milliseconds.
+    pub(crate) clock_off_ms: i64,
+    pub(crate) clock: ClockQuality,
+    /// Records on its card, as far as the agent knew before it stopped.
+    pub(crate) card: BTreeSet<Key>,
+    /// It is no part of the shop any more: its card is gone, or it was retired.
+    pub(crate) gone: bool,
+    /// How its disk fails, if it does.
+    pub(crate) failing: Option<Fault>,
+    /// Faults of its disk that have been counted.
+    pub(crate) fired: u64,
+    tally: Arc<Mutex<Tally>>,
+}
+
+/// What came of a run.
+#[derive(Default)]
+pub(crate) struct Report {
+    pub(crate) mix: Mix,
+    pub(crate) operations: u64,
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+    pub(crate) virtual_ms: u64,
+    pub(crate) tally: Tally,
+    pub(crate) acknowledged: usize,
+    pub(crate) events: u64,
+}
+
+pub(crate) struct World {
+    pub(crate) now: MonoMs,
+    queue: BTreeMap<(MonoMs, u64), Event>,
+    queued: u64,
+    pub(crate) tills: Vec<Till>,
+    pub(crate) net: Net,
+    pub(crate) rng: Rng,
+    pub(crate) plan: Plan,
+    pub(crate) books: Books,
+    pub(crate) trade: Trade,
+    pub(crate) report: Report,
+    steps: Option<Vec<String>>,
+    pub(crate) calm: bool,
+    folder: TempDir,
+}
+
+/// Adds what a disk is told to do to the run's tally. Contents are left out: SQLite salts its write-ahead log from numbers that all
+/// threads of a process draw from.
+struct Tallying(Arc<Mutex<Tally>>);
+
+impl Watch for Tallying {
+    fn op(&mut self, name: &str, op: &Op) {
+        let mut tally = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.bytes(name.as_bytes());
+        match op {
+            Op::Write { at, data } => {
+                tally.add(*at as u64);
+                tally.add(data.len() as u64);
+            }
+            Op::Truncate(length) => tally.add(*length as u64 ^ 1 << 40),
+            Op::Sync => tally.add(1 << 41),
+            Op::SyncFailed => tally.add(1 << 42),
+            Op::Delete { durable } => tally.add(1 << 43 | u64::from(*durable)),
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, recording: bool) -> Result<Self, String> {
+        let mut rng = Rng::new(seed);
+        let plan = Plan::of(seed, &mut rng);
+        let trade = Trade::new(&mut rng);
+        let folder = tempfile::tempdir().map_err(|error| format!("no folder: {error}"))?;
+        let mut world = Self {
+            now: 1_000,
+            queue: BTreeMap::new(),
+            queued: 0,
+            tills: Vec::new(),
+            net: Net::default(),
+            rng,
+            plan,
+            books: Books::default(),
+            trade,
+            report: Report::default(),
+            steps: recording.then(Vec::new),
+            calm: false,
+            folder,
+        };
+        for _ in 0..world.plan.tills {
+            world.add_till();
+        }
+        world.plan_at(500, Event::Trade);
+        Ok(world)
+    }
+
+    // ------------------------------------------------------------------------------------------------- tills
+
+    /// A new box with an empty card, which starts soon. Its number.
+    pub(crate) fn add_till(&mut self) -> usize {
+        let number = self.tills.len();
+        let mut key = [0; 32];
+        for part in key.chunks_mut(8) {
+            part.copy_from_slice(&self.rng.next().to_le_bytes());
+        }
+        let author = Author {
+            till: TillId::of_public_key(&key),
+            public_key: key,
+            pos_id: format!("POS-{number}"),
+            pos_name: format!("Caisse {number}"),
+            currency: *b"TND",
+            time_zone: TimeZone::get("Africa/Tunis").unwrap_or(TimeZone::UTC),
+        };
+        self.add_box(author)
+    }
+
+    /// A box whose till is this one, with an empty card.
+    pub(crate) fn add_box(&mut self, author: Author) -> usize {
+        let number = self.tills.len();
+        let folder = self.folder.path().join(number.to_string());
+        // A folder that cannot be made shows at the first start.
+        drop(std::fs::create_dir(&folder));
+        let disk = Disk::insert(&folder);
+        let tally = Arc::new(Mutex::new(Tally::default()));
+        disk.watch(Box::new(Tallying(tally.clone())));
+        let clock_off_ms = 0;
+        self.tills.push(Till {
+            author,
+            folder,
+            disk,
+            agent: None,
+            clock_off_ms,
+            clock: ClockQuality::Trusted,
+            card: BTreeSet::new(),
+            gone: false,
+            failing: None,
+            fired: 0,
+            tally,
+        });
+        let wait = self.rng.within(0..=400);
+        self.plan_at(wait, Event::Boot { till: number });
+        for other in 0..number {
+            for (from, to) in [(number, other), (other, number)] {
+                let wait = self.rng.within(10..=1500);
+                self.plan_at(wait, Event::Dial { from, to });
+            }
+        }
+        number
+    }
+
+    pub(crate) fn wall(&self, till: usize) -> Now {
+        let till = &self.tills[till];
+        let wall = (EPOCH_MS + self.now).saturating_add_signed(till.clock_off_ms);
+        let sane = wall >= RELEASED_MS;
+        let quality = if sane { till.clock } else { ClockQuality::Untrusted };
+        Now { wall_ms: wall.max(RELEASED_MS), quality }
+    }
+
+    fn boot(&mut self, number: usize) -> Result<(), String> {
+        if self.tills[number].gone || self.tills[number].agent.is_some() {
+            return Ok(());
+        }
+        let wall = self.wall(number);
+        let mut rng = self.rng.fork(self.queued << 8 | number as u64);
+        let till = &self.tills[number];
+        let options = till.options();
+        match Agent::open(&options, self.now, wall, &mut rng) {
+            Ok(agent) => {
+                self.say(|| format!("till {number} starts, boot {}, origin {}", agent.boot, agent.origin()));
+                self.tills[number].agent = Some(agent);
+                self.check_card(number)?;
+                self.plan_commit(number);
+                self.settle(number);
+                Ok(())
+            }
+            Err(error) if error.is_fault() => {
+                self.say(|| format!("till {number} cannot start: {error}"));
+                let wait = self.rng.within(800..=1500);
+                self.plan_at(wait, Event::Boot { till: number });
+                Ok(())
+            }
+            Err(error) => Err(format!("till {number} does not start: {error}")),
+        }
+    }
+
+    /// What the agent knew to be on the card is still there.
+    fn check_card(&mut self, number: usize) -> Result<(), String> {
+        let till = &mut self.tills[number];
+        if till.failing.is_some() {
+            return Ok(());
+        }
+        let found = crate::dump::Look::open(&till.options().path)?.records()?;
+        if let Some((id, _)) = till.card.difference(&found).next() {
+            return Err(format!("till {number} has lost {id}, which was on its card"));
+        }
+        till.card = found;
+        Ok(())
+    }
+
+    /// Stops a till. Where the power is cut, what was not synced is lost, and nobody is told; else its links end.
+    pub(crate) fn stop(&mut self, number: usize, power_cut: bool) {
+        let Some(agent) = self.tills[number].agent.take() else { return };
+        let me = End { till: number, boot: agent.boot };
+        let links: Vec<(LinkId, usize)> =
+            self.net.links.iter().filter_map(|(id, link)| Some((*id, link.end_of(me.till, me.boot)?))).collect();
+        if power_cut {
+            let mut rng = self.rng.fork(self.queued ^ 0x00c0_ffee);
+            self.tills[number].disk.crash(&mut || rng.next());
+        }
+        drop(agent);
+        for (link, end) in links {
+            if !power_cut {
+                self.post(link, end, Frame::End);
+            }
+            self.net.leave(link, end);
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------ events
+
+    pub(crate) fn plan_at(&mut self, wait: MonoMs, event: Event) {
+        self.queued += 1;
+        self.queue.insert((self.now + wait, self.queued), event);
+    }
+
+    /// Notes a step, where steps are recorded.
+    pub(crate) fn say(&mut self, text: impl FnOnce() -> String) {
+        let now = self.now;
+        if let Some(steps) = &mut self.steps {
+            steps.push(format!("{:>9.3}  {}", now as f64 / 1000.0, text()));
+        }
+    }
+
+    pub(crate) fn take_steps(&mut self) -> Vec<String> {
+        self.steps.take().unwrap_or_default()
+    }
+
+    /// Counts a fault that has happened.
+    pub(crate) fn count(&mut self, fault: &'static str) {
+        *self.report.faults.entry(fault).or_default() += 1;
+    }
+
+    /// Does the next event; whether there was one.
+    pub(crate) fn step(&mut self) -> Result<bool, String> {
+        let Some(((at, _), event)) = self.queue.pop_first() else { return Ok(false) };
+        self.now = at;
+        self.report.events += 1;
+        if self.report.events > EVENTS_MAX {
+            return Err("the tills never come to rest".to_owned());
+        }
+        self.report.tally.add(at);
+        match event {
+            Event::Arrive { link, from } => self.arrive(link, from),
+            Event::Broken { link, end } => self.link_down(link, end),
+            Event::Tick { till, boot } => self.with(till, boot, |agent, now| {
+                if agent.tick_at.is_some_and(|at| at <= now) {
+                    agent.tick_at = None;
+                    agent.tick(now);
+                }
+            }),
+            Event::Commit { till, boot } => self.commit(till, boot),
+            Event::Tell { till, boot, told } => self.tell(till, boot, told)?,
+            Event::Read { till, boot, link, origin, from, bytes_max } => self.with(till, boot, |agent, now| {
+                let read = agent.read(link, origin, from, bytes_max);
+                agent.feed(now, read);
+            }),
+            Event::Dial { from, to } => self.dial(from, to),
+            Event::Boot { till } => self.boot(till)?,
+            Event::Trade => self.trade()?,
+            Event::Trouble(trouble) => self.end_trouble(trouble),
+        }
+        if self.net.bytes_max > PIPE_BYTES_MAX {
+            return Err(format!("{} bytes are under way on one link", self.net.bytes_max));
+        }
+        Ok(true)
+    }
+
+    /// Does something with an agent, if that run of it is still there, and carries out what it wants.
+    pub(crate) fn with(&mut self, till: usize, boot: BootId, act: impl FnOnce(&mut Agent, MonoMs)) {
+        let now = self.now;
+        if let Some(agent) = self.tills[till].agent.as_mut().filter(|agent| agent.boot == boot) {
+            act(agent, now);
+            self.settle(till);
+        }
+    }
+
+    /// Carries out what an agent wants, and plans what it waits for.
+    pub(crate) fn settle(&mut self, number: usize) {
+        while let Some(agent) = &mut self.tills[number].agent {
+            let boot = agent.boot;
+            let effects = agent.effects();
+            if effects.is_empty() {
+                break;
+            }
+            for effect in effects {
+                self.carry_out(number, boot, effect);
+            }
+        }
+        let Some(agent) = &mut self.tills[number].agent else { return };
+        let boot = agent.boot;
+        if let Some(at) = agent.next_tick()
+            && agent.tick_at.is_none_or(|planned| at < planned)
+        {
+            let at = at.max(self.now);
+            agent.tick_at = Some(at);
+            self.plan_at(at - self.now, Event::Tick { till: number, boot });
+        }
+        self.plan_commit(number);
+    }
+
+    fn carry_out(&mut self, number: usize, boot: BootId, effect: Effect) {
+        match effect {
+            Effect::Send { link, bytes } => {
+                let Some(end) = self.net.links.get(&link).and_then(|l| l.end_of(number, boot)) else { return };
+                self.report.tally.bytes(&bytes);
+                self.post(link, end, Frame::Bytes(bytes));
+            }
+            Effect::Close { link, reason } => {
+                let Some(end) = self.net.links.get(&link).and_then(|l| l.end_of(number, boot)) else { return };
+                self.say(|| format!("till {number} closes link {}: {reason:?}", link.0));
+                self.post(link, end, Frame::End);
+                self.link_down(link, end);
+            }
+            Effect::Read { link, origin, from, bytes_max } => {
+                let wait = self.rng.below(4);
+                self.plan_at(wait, Event::Read { till: number, boot, link, origin, from, bytes_max });
+            }
+            Effect::Event(event) => self.on_sync_event(number, &event),
+        }
+    }
+
+    fn on_sync_event(&mut self, number: usize, event: &SyncEvent) {
+        if !matches!(
+            event,
+            SyncEvent::PeerHas(_) | SyncEvent::PeersTold(_) | SyncEvent::PeerReady(_) | SyncEvent::PeerGone(_)
+        ) {
+            self.say(|| format!("till {number}: {event:?}"));
+        }
+    }
+
+    // ----------------------------------------------------------------------------------------------- network
+
+    fn dial(&mut self, from: usize, to: usize) {
+        let wait = self.rng.within(300..=2500);
+        if !self.tills[from].gone && !self.tills[to].gone {
+            self.plan_at(wait, Event::Dial { from, to });
+        }
+        let (Some(dialler), Some(acceptor)) = (&self.tills[from].agent, &self.tills[to].agent) else { return };
+        let denied = dialler.denied.contains(&acceptor.till) || acceptor.denied.contains(&dialler.till);
+        let ends = [End { till: from, boot: dialler.boot }, End { till: to, boot: acceptor.boot }];
+        let cut = self.net.is_blocked(from, to) || self.net.is_blocked(to, from);
+        // Now and then a till dials though it is linked: an address that it did not know to be the same till's.
+        if denied || cut || (self.net.has_link(ends[0], to) && !self.rng.odds(10)) {
+            return;
+        }
+        let tills = [dialler.till, acceptor.till];
+        let slow = self.rng.odds(self.plan.slow_links);
+        let link = self.net.connect(ends[0], ends[1], &mut self.rng, slow);
+        if slow {
+            self.count("slow link");
+        }
+        self.say(|| format!("link {}: till {from} to till {to}", link.0));
+        for n in 0..2 {
+            let (till, boot) = (tills[1 - n], ends[1 - n].boot);
+            self.with(ends[n].till, ends[n].boot, |agent, now| {
+                agent.feed(now, Input::LinkUp { link, till, boot, dialled_by_us: n == 0 });
+            });
+        }
+    }
+
+    fn post(&mut self, link: LinkId, end: usize, frame: Frame) {
+        let Some(entry) = self.net.links.get(&link) else { return };
+        let other = entry.ends[1 - end];
+        // A box that has started anew says that it knows of no such stream.
+        if !entry.open[1 - end] && self.tills[other.till].agent.is_some() {
+            self.plan_at(20, Event::Broken { link, end });
+        }
+        if let Some(at) = self.net.send(link, end, frame, self.now, &mut self.rng) {
+            self.plan_at(at - self.now, Event::Arrive { link, from: end });
+        }
+    }
+
+    fn arrive(&mut self, link: LinkId, from: usize) {
+        if self.plan.scrambles && !self.calm && self.rng.odds(15) {
+            self.net.swap_next(link, from);
+            self.count("messages swapped");
+        }
+        let Some(frame) = self.net.receive(link, from, self.now) else { return };
+        match frame {
+            Frame::End => self.link_down(link, 1 - from),
+            Frame::Bytes(bytes) => {
+                let twice = self.plan.scrambles && !self.calm && self.rng.odds(15);
+                self.deliver(link, from, &bytes);
+                if twice {
+                    self.count("message doubled");
+                    self.deliver(link, from, &bytes);
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, link: LinkId, from: usize, bytes: &[u8]) {
+        let Some(entry) = self.net.links.get(&link) else { return };
+        let end = entry.ends[1 - from];
+        if !entry.open[1 - from] {
+            return;
+        }
+        match message::decode(bytes) {
+            Ok(message) => {
+                self.with(end.till, end.boot, |agent, now| agent.feed(now, Input::Message { link, message }));
+            }
+            Err(error) => {
+                self.say(|| format!("till {} is sent what is no message: {error}", end.till));
+                self.link_down(link, 1 - from);
+            }
+        }
+    }
+
+    /// A link is gone, for one of its ends.
+    pub(crate) fn link_down(&mut self, link: LinkId, end: usize) {
+        let Some(entry) = self.net.links.get(&link) else { return };
+        let me = entry.ends[end];
+        if !entry.open[end] {
+            return;
+        }
+        self.net.leave(link, end);
+        self.with(me.till, me.boot, |agent, now| agent.feed(now, Input::LinkDown { link }));
+    }
+
+    /// Plans anew what waits on wires that let through again.
+    pub(crate) fn wake_wires(&mut self) {
+        for (link, from, at) in self.net.waiting() {
+            self.plan_at(at.saturating_sub(self.now), Event::Arrive { link, from });
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------- store
+
+    pub(crate) fn plan_commit(&mut self, number: usize) {
+        let slow = self.plan.slow_cards && self.rng.odds(20);
+        let wait = if slow { self.rng.within(100..=700) } else { self.rng.within(0..=6) };
+        let Some(agent) = &mut self.tills[number].agent else { return };
+        if agent.waiting() > 0 && !agent.commit_planned {
+            agent.commit_planned = true;
+            let boot = agent.boot;
+            self.plan_at(wait, Event::Commit { till: number, boot });
+        }
+    }
+
+    fn commit(&mut self, number: usize, boot: BootId) {
+        let jobs_max = if self.rng.odds(700) { 200 } else { self.rng.within(1..=4) as usize };
+        let wait = self.rng.within(0..=4);
+        let (now, wall) = (self.now, self.wall(number));
+        let till = &mut self.tills[number];
+        let Some(agent) = till.agent.as_mut().filter(|agent| agent.boot == boot) else { return };
+        agent.commit_planned = false;
+        let told = agent.commit(jobs_max, wall);
+        till.card.extend(told.records.iter().copied());
+        let at = agent.told_at.max(now + wait);
+        agent.told_at = at;
+        if told.failed {
+            self.say(|| format!("till {number}: its disk fails"));
+        }
+        self.plan_at(at - now, Event::Tell { till: number, boot, told });
+        self.settle(number);
+    }
+
+    fn tell(&mut self, number: usize, boot: BootId, told: Told) -> Result<(), String> {
+        let Told { inputs, answers, .. } = told;
+        self.with(number, boot, |agent, now| inputs.into_iter().for_each(|input| agent.feed(now, input)));
+        self.close_denied(number);
+        if self.tills[number].agent.as_ref().is_some_and(|agent| agent.boot == boot) {
+            for (client, reply) in answers {
+                self.answer(number, client, &reply)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Links to tills that were retired end.
+    fn close_denied(&mut self, number: usize) {
+        let Some(agent) = &self.tills[number].agent else { return };
+        if agent.denied.is_empty() {
+            return;
+        }
+        let me = End { till: number, boot: agent.boot };
+        let ended: Vec<(LinkId, usize)> = self
+            .net
+            .links
+            .iter()
+            .filter_map(|(id, link)| Some((*id, link.end_of(me.till, me.boot)?, link.ends)))
+            .filter(|(_, end, ends)| agent.denied.contains(&self.tills[ends[1 - end].till].author.till))
+            .map(|(id, end, _)| (id, end))
+            .collect();
+        for (link, end) in ended {
+            self.post(link, end, Frame::End);
+            self.link_down(link, end);
+        }
+    }
+
+    /// Asks a till for something as a client does, and remembers what was asked.
+    pub(crate) fn ask(&mut self, number: usize, client: ClientId, request: tillmesh::store::Request) {
+        self.report.operations += 1;
+        let Some(agent) = &mut self.tills[number].agent else { return };
+        agent.submit(client, request);
+        self.plan_commit(number);
+    }
+
+    /// What is known of a run at its end.
+    pub(crate) fn finish(&mut self) -> Report {
+        let mut report = std::mem::take(&mut self.report);
+        for till in &self.tills {
+            report.tally.add(till.tally.lock().unwrap_or_else(PoisonError::into_inner).0);
+        }
+        report.mix = self.plan.mix;
+        report.virtual_ms = self.now;
+        report.acknowledged = self.books.acknowledged();
+        report
+    }
+}
+
+impl Till {
+    pub(crate) fn options(&self) -> StoreOptions {
+        StoreOptions { path: self.folder.join("till.db"), author: self.author.clone() }
+    }
+}
