@@ -12,7 +12,7 @@ const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 
 /// The most tills of a shop in a run.
-const TILLS_MAX: usize = 8;
+pub(crate) const TILLS_MAX: usize = 8;
 
 /// A sort of fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +32,20 @@ pub(crate) enum Kind {
     ClockLost,
     Join,
     Retire,
+    /// The card is copied as it is, for later.
+    Copy,
+    /// The earlier copy of the card is put in its place, by hand.
+    OldCard,
+    /// The earlier copy is put in its place by `restore`.
+    Restore,
+    /// The card is copied into another box, which starts with it and its key.
+    Clone,
+    /// The same, but the other box notices and takes a key of its own.
+    NoticedClone,
+    /// The card is dead; the box starts with an empty one and the same key.
+    Wipe,
+    /// The card is dead, and another box with another key takes its place.
+    Replace,
 }
 
 /// How a fault ends.
@@ -62,6 +76,13 @@ impl World {
             Kind::ClockLost => self.turn_clock("clock at 1970", -100 * 365 * DAY_MS, false),
             Kind::Join => self.join(),
             Kind::Retire => self.retire(),
+            Kind::Copy => self.copy_card(),
+            Kind::OldCard => self.old_card(),
+            Kind::Restore => self.restore()?,
+            Kind::Clone => self.clone_card(false),
+            Kind::NoticedClone => self.clone_card(true),
+            Kind::Wipe => self.wipe(),
+            Kind::Replace => self.replace(),
         }
         Ok(())
     }
@@ -181,27 +202,16 @@ impl World {
             return;
         }
         let Some(till) = self.rng.pick(&present).copied() else { return };
-        let Some(by) = self.running().filter(|by| *by != till) else { return };
+        let id = self.tills[till].author.till;
+        let Some(by) = self.running().filter(|by| self.tills[*by].author.till != id) else { return };
         self.count("retirement");
         self.say(|| format!("till {till} is retired at till {by}"));
-        self.lose_card(till);
-        self.tills[till].gone = true;
-        self.stop(till, true);
         let retired: TillId = self.tills[till].author.till;
+        for other in (0..self.tills.len()).filter(|n| self.tills[*n].author.till == retired).collect::<Vec<_>>() {
+            self.take_away(other);
+        }
         let client = self.trade.next_client();
         self.ask(by, client, Request::Retire { till: retired });
-    }
-
-    /// What is on this card alone may be lost from now on.
-    pub(crate) fn lose_card(&mut self, till: usize) {
-        let others: Vec<_> = self
-            .tills
-            .iter()
-            .enumerate()
-            .filter(|(n, other)| *n != till && !other.gone)
-            .map(|(_, t)| &t.card)
-            .collect();
-        self.books.card_is_gone(&self.tills[till].card, &others);
     }
 
     pub(crate) fn end_trouble(&mut self, trouble: Trouble) {

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tillmesh::model::id::{BootId, Origin, TillId, Uuid};
-use tillmesh::model::op::{Body, Op, OpBatch, Seq, content_hash, kind};
-use tillmesh::store::{Db, Now, Reader, Remember, Reply, Request, StoreError, StoreOptions};
-use tillmesh::sync::{BATCH_OPS_MAX, CloseReason, Event, Input, LinkId, MonoMs, Output, Replica, ReplicaOptions};
+use tillmesh::model::op::{Body, Head, Op, OpBatch, Seq, content_hash, kind};
+use tillmesh::store::{Db, Now, OpsRead, Reader, Remember, Reply, Request, StoreError, StoreOptions};
+use tillmesh::sync::{
+    BATCH_OPS_MAX, CloseReason, Comparison, Event, Input, LinkId, MonoMs, Output, Replica, ReplicaOptions,
+};
 use tillmesh::wire::message;
 
 use crate::rng::Rng;
@@ -22,6 +24,8 @@ pub(crate) type ClientId = u64;
 enum Job {
     Client(ClientId, Request),
     Apply(Origin, OpBatch),
+    /// To be done sooner or later, whatever fails.
+    Insist(Request),
     Keep(Remember),
 }
 
@@ -39,10 +43,25 @@ pub(crate) struct Told {
 /// What the replica wants of the world.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    Send { link: LinkId, bytes: Vec<u8> },
-    Close { link: LinkId, reason: CloseReason },
-    Read { link: LinkId, origin: Origin, from: Seq, bytes_max: usize },
+    Send {
+        link: LinkId,
+        bytes: Vec<u8>,
+    },
+    Close {
+        link: LinkId,
+        reason: CloseReason,
+    },
+    /// The reader is to look, a little later: see [`Agent::look`].
+    Look(Look),
     Event(Event),
+}
+
+/// What the reader is asked for.
+#[derive(Debug)]
+pub(crate) enum Look {
+    Ops { link: LinkId, origin: Origin, from: Seq, bytes_max: usize },
+    Compare { link: LinkId, origin: Origin, marks: Vec<Head> },
+    Digest,
 }
 
 /// An agent that runs.
@@ -83,8 +102,8 @@ impl Agent {
             heads: reader.vector()?,
             auto_sync: true,
             acks: reader.acks()?,
-            closes: tillmesh::model::close::Closes::default(),
-            level: 1,
+            closes: reader.closes()?,
+            level: options.level,
             stamp: wall.wall_ms,
             started: now,
             uncovered: 0,
@@ -157,8 +176,14 @@ impl Agent {
                 }
                 Output::Apply(batch) => self.jobs.push_back(Job::Apply(batch.origin, batch)),
                 Output::Read { link, origin, from, bytes_max } => {
-                    self.effects.push(Effect::Read { link, origin, from, bytes_max });
+                    self.effects.push(Effect::Look(Look::Ops { link, origin, from, bytes_max }));
                 }
+                Output::End(closes) => self.jobs.push_back(Job::Insist(Request::End(closes))),
+                Output::LeaveOrigin(origin) => self.jobs.push_back(Job::Insist(Request::LeaveOrigin(origin))),
+                Output::Compare { link, origin, marks } => {
+                    self.effects.push(Effect::Look(Look::Compare { link, origin, marks }));
+                }
+                Output::Digest => self.effects.push(Effect::Look(Look::Digest)),
                 Output::Close { link, reason } => self.effects.push(Effect::Close { link, reason }),
                 Output::Event(event) => self.on_event(now, event),
                 _ => {}
@@ -196,10 +221,21 @@ impl Agent {
         }
     }
 
-    /// Reads ops for a peer.
-    pub(crate) fn read(&self, link: LinkId, origin: Origin, from: Seq, bytes_max: usize) -> Input {
-        let batch = self.reader.ops(origin, from, BATCH_OPS_MAX, bytes_max).unwrap_or_default();
-        Input::Read { link, origin, batch }
+    /// What the reader finds.
+    pub(crate) fn look(&self, look: Look) -> Input {
+        match look {
+            Look::Ops { link, origin, from, bytes_max } => {
+                match self.reader.ops(origin, from, BATCH_OPS_MAX, bytes_max) {
+                    Ok(OpsRead::Compacted(floor)) => Input::ReadBelow { link, origin, floor },
+                    read => Input::Read { link, origin, batch: read.ok().and_then(OpsRead::batch) },
+                }
+            }
+            Look::Compare { link, origin, marks } => {
+                let found = self.reader.compare(origin, &marks).unwrap_or(Comparison::Unknown);
+                Input::Compared { link, origin, found }
+            }
+            Look::Digest => Input::Digest(self.reader.digest().unwrap_or_default()),
+        }
     }
 
     /// Does up to so many of the jobs that wait in one commit.
@@ -209,6 +245,7 @@ impl Agent {
         let requests = jobs.iter().map(|job| match job {
             Job::Client(_, request) => request.clone(),
             Job::Apply(_, batch) => Request::Apply(batch.clone()),
+            Job::Insist(request) => request.clone(),
             Job::Keep(remember) => Request::Remember(remember.clone()),
         });
         let done = self.db.execute(requests.collect(), wall);
@@ -222,6 +259,7 @@ impl Agent {
             told.records.extend(batch.ops.iter().filter_map(record));
             told.inputs.push(Input::Committed(batch));
         }
+        told.inputs.extend(committed.logs.map(|now| Input::Logs { vector: now.vector, closes: now.closes }));
         told.inputs.extend(committed.heads.into_iter().map(|(origin, head)| Input::Applied { origin, head }));
         if committed.roster {
             self.read_roster();
@@ -236,7 +274,8 @@ impl Agent {
                     received.extend(batch.ops.iter().filter_map(record).map(|(id, hash)| (hash, id)));
                 }
                 (Job::Apply(origin, _), Err(_)) => told.inputs.push(Input::NotApplied { origin, head: None }),
-                (Job::Keep(_), _) => {}
+                (Job::Insist(request), Err(_)) => self.jobs.push_back(Job::Insist(request)),
+                (Job::Insist(_) | Job::Keep(_), _) => {}
             }
         }
         told.records.extend(received.into_iter().map(|(hash, id)| (id, hash)));

@@ -75,7 +75,17 @@ impl World {
         for n in self.present() {
             let till = &self.tills[n];
             let Some(agent) = till.agent.as_ref().filter(|_| till.failing.is_none()) else { continue };
-            let Ok(vector) = agent.reader.vector() else { continue };
+            let (Ok(vector), Ok(closes)) = (agent.reader.vector(), agent.reader.closes()) else { continue };
+            if let Some((origin, head)) =
+                till.heads.0.iter().find(|(o, h)| vector.seq(**o) < h.seq && closes.end(**o).is_none())
+            {
+                return Err(format!(
+                    "till {n}: the log of {origin} was at {} and is at {}",
+                    head.seq,
+                    vector.seq(*origin)
+                ));
+            }
+            self.tills[n].heads = vector.clone();
             match seen.iter().find(|(_, other)| *other == vector) {
                 Some((other, _)) => self.same_state(*other, n)?,
                 None => seen.push((n, vector)),

@@ -9,6 +9,7 @@
 #![allow(clippy::print_stdout)]
 
 mod books;
+mod cards;
 mod dump;
 mod faults;
 mod glue;

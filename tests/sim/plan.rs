@@ -9,13 +9,23 @@ pub(crate) enum Mix {
     #[default]
     Plain,
     Held,
+    Forks,
     Retry,
     All,
+    ForkStorm,
     Long,
 }
 
 /// How often each mix comes.
-const MIXES: &[(Mix, u64)] = &[(Mix::Plain, 30), (Mix::Held, 15), (Mix::Retry, 20), (Mix::All, 30), (Mix::Long, 5)];
+const MIXES: &[(Mix, u64)] = &[
+    (Mix::Plain, 20),
+    (Mix::Held, 15),
+    (Mix::Forks, 20),
+    (Mix::Retry, 15),
+    (Mix::All, 20),
+    (Mix::ForkStorm, 10),
+    (Mix::Long, 3),
+];
 
 /// Faults of every run, with their weights.
 const ALWAYS: &[(Kind, u64)] = &[
@@ -34,7 +44,15 @@ const ALWAYS: &[(Kind, u64)] = &[
     (Kind::ClockLost, 2),
     (Kind::Join, 3),
     (Kind::Retire, 1),
+    (Kind::Wipe, 2),
+    (Kind::Replace, 1),
+    (Kind::NoticedClone, 1),
+    (Kind::Copy, 4),
+    (Kind::Restore, 2),
 ];
+
+/// Faults that make two contents for one place of a log.
+const FORKS: &[(Kind, u64)] = &[(Kind::Clone, 6), (Kind::OldCard, 8), (Kind::Copy, 10)];
 
 /// See the module's page.
 #[derive(Clone, Debug)]
@@ -61,12 +79,19 @@ impl Plan {
         let mix = rng.weighted(MIXES).unwrap_or(Mix::Plain);
         // Seeds next to each other differ in size, so that a part of a suite is like the whole.
         let tills = [3, 4, 3, 5, 2, 4, 6, 3, 4, 8][(seed % 10) as usize];
+        let mut kinds = ALWAYS.to_vec();
+        let forks = match mix {
+            Mix::Forks | Mix::All => 1,
+            Mix::ForkStorm => 4,
+            _ => 0,
+        };
+        kinds.extend(FORKS.iter().map(|(kind, weight)| (*kind, weight * forks)));
         Self {
             mix,
             tills: tills.max(if mix == Mix::Long { 3 } else { 2 }),
             operations: if mix == Mix::Long { 1200 } else { 300 + rng.below(60) },
             trouble: rng.within(25..=70),
-            kinds: ALWAYS.to_vec(),
+            kinds,
             scrambles: rng.odds(150),
             slow_links: if rng.odds(250) { 300 } else { 5 },
             slow_cards: rng.odds(200),

@@ -8,20 +8,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::tz::TimeZone;
 use tempfile::TempDir;
 use tillmesh::model::clock::ClockQuality;
-use tillmesh::model::id::{BootId, Origin, TillId};
-use tillmesh::model::op::Seq;
+use tillmesh::model::id::{BootId, TillId};
+use tillmesh::model::level::LEVEL;
+use tillmesh::model::vector::VersionVector;
 use tillmesh::store::{Author, Now, StoreOptions};
 use tillmesh::sync::{Event as SyncEvent, Input, LinkId, MonoMs};
 use tillmesh::wire::message;
 
 use crate::books::{Books, Key};
 use crate::faults::Trouble;
-use crate::glue::{Agent, ClientId, Effect, Told};
+use crate::glue::{Agent, ClientId, Effect, Look, Told};
 use crate::net::{End, Frame, Net};
 use crate::plan::{Mix, Plan};
 use crate::rng::{Rng, Tally};
 use crate::trade::Trade;
-use crate::vfs::{Disk, Fault, Op, Watch};
+use crate::vfs::{Disk, Fault, Image, Op, Watch};
 
 /// Virtual time begins here: milliseconds since 1970 at noon of 22 November 2026 in Tunis.
 const EPOCH_MS: u64 = 1_795_345_200_000;
@@ -61,13 +62,11 @@ pub(crate) enum Event {
         boot: BootId,
         told: Told,
     },
-    Read {
+    /// The reader's turn.
+    Look {
         till: usize,
         boot: BootId,
-        link: LinkId,
-        origin: Origin,
-        from: Seq,
-        bytes_max: usize,
+        look: Look,
     },
     Dial {
         from: usize,
@@ -87,6 +86,12 @@ pub(crate) struct Till {
     pub(crate) folder: PathBuf,
     pub(crate) disk: Disk,
     pub(crate) agent: Option<Agent>,
+    /// The highest level of ops that its version applies.
+    pub(crate) level: u16,
+    /// A copy of its card, made a while ago, and the records on it.
+    pub(crate) backup: Option<(Image, BTreeSet<Key>)>,
+    /// Where its logs stood when that was last looked at.
+    pub(crate) heads: VersionVector,
     /// How far its clock is off, in milliseconds.
     pub(crate) clock_off_ms: i64,
     pub(crate) clock: ClockQuality,
@@ -183,10 +188,7 @@ impl World {
     /// A new box with an empty card, which starts soon. Its number.
     pub(crate) fn add_till(&mut self) -> usize {
         let number = self.tills.len();
-        let mut key = [0; 32];
-        for part in key.chunks_mut(8) {
-            part.copy_from_slice(&self.rng.next().to_le_bytes());
-        }
+        let key = self.key();
         let author = Author {
             till: TillId::of_public_key(&key),
             public_key: key,
@@ -196,6 +198,14 @@ impl World {
             time_zone: TimeZone::get("Africa/Tunis").unwrap_or(TimeZone::UTC),
         };
         self.add_box(author)
+    }
+
+    pub(crate) fn key(&mut self) -> [u8; 32] {
+        let mut key = [0; 32];
+        for part in key.chunks_mut(8) {
+            part.copy_from_slice(&self.rng.next().to_le_bytes());
+        }
+        key
     }
 
     /// A box whose till is this one, with an empty card.
@@ -213,6 +223,9 @@ impl World {
             folder,
             disk,
             agent: None,
+            level: LEVEL,
+            backup: None,
+            heads: VersionVector::default(),
             clock_off_ms,
             clock: ClockQuality::Trusted,
             card: BTreeSet::new(),
@@ -344,9 +357,9 @@ impl World {
             }),
             Event::Commit { till, boot } => self.commit(till, boot),
             Event::Tell { till, boot, told } => self.tell(till, boot, told)?,
-            Event::Read { till, boot, link, origin, from, bytes_max } => self.with(till, boot, |agent, now| {
-                let read = agent.read(link, origin, from, bytes_max);
-                agent.feed(now, read);
+            Event::Look { till, boot, look } => self.with(till, boot, |agent, now| {
+                let seen = agent.look(look);
+                agent.feed(now, seen);
             }),
             Event::Dial { from, to } => self.dial(from, to),
             Event::Boot { till } => self.boot(till)?,
@@ -405,9 +418,9 @@ impl World {
                 self.post(link, end, Frame::End);
                 self.link_down(link, end);
             }
-            Effect::Read { link, origin, from, bytes_max } => {
+            Effect::Look(look) => {
                 let wait = self.rng.below(4);
-                self.plan_at(wait, Event::Read { till: number, boot, link, origin, from, bytes_max });
+                self.plan_at(wait, Event::Look { till: number, boot, look });
             }
             Effect::Event(event) => self.on_sync_event(number, &event),
         }
@@ -605,6 +618,6 @@ impl World {
 
 impl Till {
     pub(crate) fn options(&self) -> StoreOptions {
-        StoreOptions { path: self.folder.join("till.db"), author: self.author.clone() }
+        StoreOptions { path: self.folder.join("till.db"), author: self.author.clone(), level: self.level }
     }
 }
