@@ -15,8 +15,13 @@ use crate::model::op::{Head, Seq};
 impl Replica {
     /// Compares what a peer told of a log with what is here.
     pub(super) fn check(&mut self, now: MonoMs, link: LinkId, origin: Origin) {
-        let Some(session) = self.sessions.get_mut(&link) else { return };
-        let told = session.has.head(origin);
+        if let Some(session) = self.sessions.get(&link) {
+            self.check_head(now, link, origin, session.has.head(origin));
+        }
+    }
+
+    pub(super) fn check_head(&mut self, now: MonoMs, link: LinkId, origin: Origin, told: Head) {
+        let Some(session) = self.sessions.get(&link) else { return };
         let till = session.till;
         if told.seq == 0 || session.agreed.get(&origin) == Some(&told) || self.stands_still(origin) {
             return;

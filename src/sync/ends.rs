@@ -122,6 +122,11 @@ impl Replica {
                 None => drop(self.logs.remove(origin)),
             }
         }
+        self.acks.moved();
+        self.digests.moved();
+        if !news.is_empty() {
+            self.begin_snapshot_again(now);
+        }
         // An end of a log that does not go so far changes no head, but its streams were ended when it was heard of.
         changed.extend(news.iter().map(|close| close.origin));
         for link in self.sessions.keys().copied().collect::<Vec<_>>() {

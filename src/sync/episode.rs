@@ -33,6 +33,7 @@ impl Replica {
     pub(super) fn end_episode_when_equal(&mut self, now: MonoMs) {
         if self.episode.is_some()
             && self.ends.is_settled()
+            && self.taker.run.is_none()
             && self.sessions.values().all(|s| s.ready && self.behind(s) == 0 && self.ahead(s) == 0)
         {
             self.end_episode(now, true);
@@ -45,10 +46,18 @@ impl Replica {
         }
     }
 
-    fn end_episode(&mut self, _now: MonoMs, complete: bool) {
+    /// A snapshot that gets on may take longer than a sync on demand otherwise does.
+    pub(super) fn extend_episode(&mut self, now: MonoMs) {
+        if let Some(episode) = &mut self.episode {
+            episode.until = episode.until.max(now + EPISODE_MS);
+        }
+    }
+
+    fn end_episode(&mut self, now: MonoMs, complete: bool) {
         let Some(episode) = self.episode.take() else { return };
         self.event(Event::Synced { received: episode.received, complete });
         if !self.auto_sync {
+            self.drop_snapshot(now);
             self.pulls.clear();
             for session in self.sessions.values_mut() {
                 session.serves.clear();

@@ -39,6 +39,7 @@ impl Replica {
         self.ping(now, link);
         self.close_duplicates(now, till);
         self.event(Event::PeerReady(till));
+        self.tell_digest(link);
     }
 
     /// Tells a peer all heads, or, while ops are not exchanged, none: the peer then neither pulls nor pushes.

@@ -33,8 +33,10 @@
 
 mod acks;
 mod compare;
+mod digests;
 mod ends;
 mod episode;
+mod giving;
 mod have;
 mod limits;
 mod message;
@@ -44,6 +46,8 @@ mod pull;
 mod replica;
 mod serve;
 mod session;
+mod snapshot;
+mod taking;
 #[cfg(test)]
 mod tests;
 
@@ -98,6 +102,24 @@ pub const OWN_ACK_IDLE_MS: u64 = 3_600_000;
 pub const COMPARE_MS: u64 = 10_000;
 /// A store that has not ended an origin is asked again after this.
 pub const END_RETRY_MS: u64 = 5_000;
+/// A peer that gives a snapshot and does not answer for this long is left.
+pub const SNAPSHOT_STALL_MS: u64 = 10_000;
+/// Our own store has this long for one step of taking a snapshot.
+pub const OWN_STEP_MS: u64 = 60_000;
+/// A peer that could not give a snapshot is asked again after this; each time after twice as long.
+pub const GIVER_RETRY_MS: u64 = 2_000;
+/// The longest that a peer which cannot give a snapshot is left alone.
+pub const GIVER_RETRY_MAX_MS: u64 = 30_000;
+/// How far a snapshot is, is told at most this often.
+pub const PROGRESS_EVERY_MS: u64 = 500;
+/// Rows whose snapshot nobody has gone on with for this long are adopted.
+pub const ADOPT_AFTER_MS: u64 = 60_000;
+/// A store that has not adopted rows is asked again after this.
+pub const ADOPT_RETRY_MS: u64 = 10_000;
+/// The state is added up at most this often, and only where it has changed.
+pub const DIGEST_EVERY_MS: u64 = 60_000;
+/// A snapshot is taken because a peer's state differs at most this often from one peer.
+pub const REPAIR_EVERY_MS: u64 = 600_000;
 /// The greatest sequence number that is believed: more ops than a store can make.
 pub const SEQ_MAX: Seq = 1 << 48;
 /// The most sums that one digest has.
@@ -285,7 +307,8 @@ pub enum Output {
         /// The peer's hashes.
         marks: Vec<Head>,
     },
-    /// A peer asks about the snapshot that is held for its link; answer with [`Input::Answer`].
+    /// A peer asks about the snapshot that is held for its link. Each is answered with one [`Input::Answer`], in order; the answer to
+    /// [`SnapshotAsk::End`] too, which the peer is not told.
     Ask {
         /// Which link.
         link: LinkId,

@@ -30,6 +30,9 @@ impl Replica {
     pub(super) fn on_link_down(&mut self, now: MonoMs, link: LinkId) {
         let Some(session) = self.sessions.remove(&link) else { return };
         self.pulls.retain(|_, pull| pull.link != link);
+        if self.taker.run.as_ref().is_some_and(|run| run.link == link) {
+            self.fail_snapshot(now);
+        }
         for log in self.logs.values_mut().filter(|l| l.live_from == Some(link)) {
             log.live_from = None;
         }
@@ -130,6 +133,8 @@ impl Replica {
         self.check_gossip(now);
         self.end_episode_when_late(now);
         self.check_pulls(now);
+        self.check_digest(now);
+        self.check_snapshots(now);
     }
 
     /// When [`Input::Tick`](super::Input::Tick) is due at the latest, if nothing else comes.
@@ -146,7 +151,8 @@ impl Replica {
         let waits = self.logs.values().map(|log| log.wake_at);
         let episode = self.episode.as_ref().map(|e| e.until);
         let own_ack = Some(self.acks.due()).filter(|_| !self.sessions.is_empty() && self.ends.is_settled());
-        links.chain(pulls).chain(waits).chain([episode, self.ends.due(), own_ack]).flatten().min()
+        let others = [episode, self.ends.due(), own_ack, self.digest_due(), self.snapshots_due()];
+        links.chain(pulls).chain(waits).chain(others).flatten().min()
     }
 
     fn check_heartbeat(&mut self, now: MonoMs, link: LinkId) {

@@ -78,7 +78,7 @@ impl Replica {
         let entry = self.logs.entry(origin).or_default();
         entry.gap_since = Some(since);
         entry.wake_at = Some(not_before).filter(|at| *at > now);
-        if entry.wake_at.is_some() || self.pulls.contains_key(&origin) {
+        if entry.wake_at.is_some() || self.pulls.contains_key(&origin) || self.comes_by_snapshot(origin) {
             return;
         }
         let Some((link, credit)) = self.choose_source(now, origin, pending) else { return };
@@ -93,8 +93,12 @@ impl Replica {
             let held: u32 = self.pulls.values().filter(|p| p.link == *link).map(Pull::in_flight).sum();
             WINDOW_BYTES.saturating_sub(held)
         };
-        let has_more =
-            |s: &Session| s.ready && self.reach(s, origin) > pending.seq && !s.comparing.contains_key(&origin);
+        let has_more = |s: &Session| {
+            s.ready
+                && self.reach(s, origin) > pending.seq
+                && !s.comparing.contains_key(&origin)
+                && s.below.get(&origin).is_none_or(|floor| pending.seq >= *floor)
+        };
         let (link, session) = self
             .sessions
             .iter()

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::acks::Acks;
+use super::digests::Digests;
 use super::ends::Ends;
 use super::episode::Episode;
 use super::message::{KnownPeer, MemberAck, Message};
 use super::pull::Pull;
 use super::session::{PeerView, Session};
+use super::taking::Taker;
 use super::{ACK_BYTES, CloseReason, Event, Input, LinkId, MonoMs, Output, PEERS_MAX, TRAIL_MAX};
 use crate::model::close::Closes;
 use crate::model::id::{BootId, Origin, TillId};
@@ -86,6 +88,8 @@ pub struct Replica {
     pub(super) episode: Option<Episode>,
     pub(super) acks: Acks,
     pub(super) ends: Ends,
+    pub(super) taker: Taker,
+    pub(super) digests: Digests,
     pub(super) known: Vec<KnownPeer>,
     pub(super) next_ping: u64,
     pub(super) duplicates: u64,
@@ -108,6 +112,8 @@ impl Replica {
             episode: None,
             acks: Acks::new(options.acks, till, level, stamp, started),
             ends: Ends::new(options.closes),
+            taker: Taker::new(started, options.uncovered),
+            digests: Digests::new(started),
             known: Vec::new(),
             next_ping: 0,
             duplicates: 0,
@@ -130,8 +136,14 @@ impl Replica {
             Input::Compared { link, origin, found } => self.on_compared(now, link, origin, found),
             Input::Origin(origin) => self.on_origin(now, origin),
             Input::Known(known) => self.on_known(known),
+            Input::ReadBelow { link, origin, floor } => self.on_read_below(link, origin, floor),
+            Input::Answer { link, answer } => self.on_store_answer(link, answer),
+            Input::PartsCompared { session, differ } => self.on_parts_compared(now, session, &differ),
+            Input::Taken { session, done } => self.on_taken(now, session, done),
+            Input::Adopted { left } => self.on_adopted(left),
+            Input::Digest(digest) => self.on_own_digest(now, digest),
+            Input::Repair => self.on_repair(),
             Input::Tick => {}
-            _ => {}
         }
         self.run_timers(now);
         std::mem::take(&mut self.out)
@@ -217,7 +229,10 @@ impl Replica {
                 peers.truncate(PEERS_MAX);
                 self.event(Event::PeersTold(peers));
             }
-            _ => {}
+            Message::Below { origin, floor } => self.on_below(now, link, origin, floor),
+            Message::Ask(ask) => self.on_ask(link, ask),
+            Message::Answer(answer) => self.on_snapshot_answer(now, link, answer),
+            Message::Digest(digest) => self.on_digest(now, link, digest),
         }
     }
 
@@ -228,6 +243,7 @@ impl Replica {
         log.pending = head;
         log.note(head);
         self.acks.moved();
+        self.digests.moved();
         self.push_own(now, &batch);
     }
 
@@ -243,6 +259,7 @@ impl Replica {
             log.pending = head;
         }
         self.acks.moved();
+        self.digests.moved();
         if let Some(episode) = &mut self.episode {
             episode.received += head.seq - was;
         }

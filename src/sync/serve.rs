@@ -46,6 +46,14 @@ impl Replica {
         }
     }
 
+    pub(super) fn on_read_below(&mut self, link: LinkId, origin: Origin, floor: Seq) {
+        if let Some(session) = self.sessions.get_mut(&link)
+            && session.serves.remove(&origin).is_some()
+        {
+            self.send(link, Message::Below { origin, floor });
+        }
+    }
+
     pub(super) fn serve_all(&mut self, origin: Origin) {
         for link in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.serve(link, origin);

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::acks::Gossip;
+use super::giving::Asks;
+use super::message::StateDigest;
 use super::{HAVE_EVERY_MS, MonoMs, NEWS_DELAY_MS, WINDOW_BYTES};
 use crate::model::id::{BootId, Origin, TillId};
 use crate::model::op::{Head, Seq};
@@ -31,6 +33,12 @@ pub(super) struct Session {
     /// Logs that are being compared with the peer's.
     pub(super) comparing: BTreeMap<Origin, Comparing>,
     pub(super) gossip: Gossip,
+    /// Logs that the peer has compacted, and up to where, as far as we asked for the ops.
+    pub(super) below: BTreeMap<Origin, Seq>,
+    /// What it asks about a snapshot of ours.
+    pub(super) asks: Asks,
+    /// What its state added up to when it last said so.
+    pub(super) digest: Option<StateDigest>,
 }
 
 /// A comparison of one log with a peer's.
@@ -93,6 +101,9 @@ impl Session {
             agreed: BTreeMap::new(),
             comparing: BTreeMap::new(),
             gossip: Gossip::default(),
+            below: BTreeMap::new(),
+            asks: Asks::default(),
+            digest: None,
         }
     }
 

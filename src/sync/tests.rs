@@ -12,6 +12,8 @@ mod basics;
 mod forks;
 mod gossip;
 mod mem;
+mod snaps;
+mod snapshots;
 
 struct Till {
     replica: Replica,
@@ -41,6 +43,10 @@ struct Shop {
     messages: u64,
     /// Places of logs that stores were asked to look up.
     compared: u64,
+    /// Parts of snapshots that were asked for.
+    rows_asked: u64,
+    /// A link on which no question about a snapshot arrives.
+    deaf: Option<LinkId>,
     /// Chooses what comes next; 0: everything in order.
     random: u64,
 }
@@ -119,6 +125,7 @@ impl Shop {
                     self.ops_sent += batch.ops.len() as u64;
                     assert!(batch.ops.len() <= BATCH_OPS_MAX);
                 }
+                self.rows_asked += u64::from(matches!(message, Message::Ask(SnapshotAsk::Rows { .. })));
                 assert!(message.is_allowed(), "{message:?}");
                 self.wire.push_back((link, message));
             }
@@ -228,6 +235,7 @@ impl Shop {
         let (link, message) = self.wire.remove(place).unwrap();
         if let Some((_, other, peer)) = self.links.get(&link).copied()
             && !self.dead.contains(&link)
+            && !(self.deaf == Some(link) && matches!(message, Message::Answer(_)))
         {
             self.input(peer, Input::Message { link: other, message });
         }

@@ -28,7 +28,8 @@ fn an_idle_mesh_says_little() {
         shop.link(a, b);
     }
     shop.sell(0, 5);
-    shop.run(5_000);
+    // Until digests have been compared, and all have heard what all hold.
+    shop.run(OWN_ACK_MS + 2 * ACKS_EVERY_MS);
     let before = shop.messages;
     shop.run(60_000);
     assert!(shop.tills.iter().all(|t| t.replica.peers().all(|p| p.round_trip_ms.is_some())));

@@ -12,26 +12,25 @@ use crate::model::close::branch_name;
 /// A log: ops up to the floor are compacted, hashes never are.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct MemLog {
-    base: RunningHash,
-    hashes: Vec<RunningHash>,
-    floor: usize,
-    ops: Vec<Op>,
+    pub(super) base: RunningHash,
+    pub(super) hashes: Vec<RunningHash>,
+    pub(super) floor: usize,
+    pub(super) ops: Vec<Op>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Row {
-    op: Op,
+pub(super) struct Row {
+    pub(super) op: Op,
     /// The snapshot that brought it, until its heads are put in.
-    uncovered: Option<u64>,
+    pub(super) uncovered: Option<u64>,
 }
 
 /// What a peer's snapshot is read from.
 #[derive(Clone, Debug)]
-struct Given {
-    number: u64,
-    logs: BTreeMap<Origin, MemLog>,
-    closes: Closes,
-    rows: BTreeMap<Key, Row>,
+pub(super) struct Given {
+    pub(super) number: u64,
+    pub(super) logs: BTreeMap<Origin, MemLog>,
+    pub(super) rows: BTreeMap<Key, Row>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,12 +39,12 @@ pub(super) struct Mem {
     pub(super) id: u64,
     minted: u64,
     pub(super) own: Origin,
-    logs: BTreeMap<Origin, MemLog>,
+    pub(super) logs: BTreeMap<Origin, MemLog>,
     pub(super) closes: Closes,
-    rows: BTreeMap<Key, Row>,
-    staged: BTreeMap<(u64, Origin), (RunningHash, usize, Vec<RunningHash>)>,
-    giving: BTreeMap<LinkId, Given>,
-    next_snapshot: u64,
+    pub(super) rows: BTreeMap<Key, Row>,
+    pub(super) staged: BTreeMap<(u64, Origin), (RunningHash, usize, Vec<RunningHash>)>,
+    pub(super) giving: BTreeMap<LinkId, Given>,
+    pub(super) next_snapshot: u64,
     /// It refuses to write, as on a full disk.
     pub(super) broken: bool,
 }
@@ -55,7 +54,7 @@ impl MemLog {
         Head { seq: self.hashes.len() as u64, hash: self.at(self.hashes.len()) }
     }
 
-    fn at(&self, seq: usize) -> RunningHash {
+    pub(super) fn at(&self, seq: usize) -> RunningHash {
         if seq == 0 { self.base } else { self.hashes[seq - 1] }
     }
 
@@ -91,11 +90,11 @@ impl MemLog {
     }
 }
 
-fn index(seq: Seq) -> usize {
+pub(super) fn index(seq: Seq) -> usize {
     usize::try_from(seq).unwrap()
 }
 
-fn key_of(body: &[u8]) -> Key {
+pub(super) fn key_of(body: &[u8]) -> Key {
     Sha256::digest(body).to_vec()
 }
 
@@ -212,6 +211,13 @@ impl Mem {
             Output::Compare { link, origin, marks } => {
                 vec![Input::Compared { link, origin, found: self.compare(origin, &marks) }]
             }
+            Output::Ask { link, ask } => vec![Input::Answer { link, answer: self.answer(link, ask) }],
+            Output::CompareParts { session, after, parts, .. } => {
+                vec![Input::PartsCompared { session, differ: self.differing(&after, &parts) }]
+            }
+            Output::Take { session, what } => self.take(session, what),
+            Output::Adopt => self.adopt(),
+            Output::Digest => vec![Input::Digest(self.digest())],
             other => panic!("{other:?} is not for the store"),
         }
     }
@@ -222,7 +228,7 @@ impl Mem {
     }
 
     /// What [`Input::Logs`] says, after the fresh origin if one was made since `own`.
-    fn logs(&self, own: Origin) -> Vec<Input> {
+    pub(super) fn logs_now(&self, own: Origin) -> Vec<Input> {
         let fresh = (own != self.own).then_some(Input::Origin(self.own));
         fresh.into_iter().chain([Input::Logs { vector: self.vector(), closes: self.closes.clone() }]).collect()
     }
@@ -233,7 +239,7 @@ impl Mem {
         }
         let own = self.own;
         closes.iter().for_each(|close| self.close(*close));
-        self.logs(own)
+        self.logs_now(own)
     }
 
     pub(super) fn leave(&mut self, origin: Origin) -> Vec<Input> {
@@ -243,7 +249,7 @@ impl Mem {
         vec![Input::Origin(self.mint())]
     }
 
-    fn close(&mut self, close: Close) {
+    pub(super) fn close(&mut self, close: Close) {
         if !self.closes.join(close) {
             return;
         }
@@ -257,7 +263,7 @@ impl Mem {
     }
 
     /// Puts a log in: cut where its origin has ended, joined with one of the same name, parted where they differ.
-    fn install(&mut self, origin: Origin, mut log: MemLog) {
+    pub(super) fn install(&mut self, origin: Origin, mut log: MemLog) {
         if let Some(end) = self.closes.end(origin)
             && log.head().seq > end
         {

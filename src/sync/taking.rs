@@ -1,0 +1,243 @@
+//! When a snapshot is taken, from whom, and what becomes of rows whose snapshot nobody can finish any more.
+//!
+//! A snapshot is needed where ops that we lack are compacted at the peer that we asked ([`Message::Below`]), where rows are damaged, where a
+//! peer with the same ops has another state, and where rows of an unfinished snapshot are here. A giver that fails is not asked again for a
+//! while, so that another one is. What was taken already compares equal with the next giver's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::message::{Message, SnapshotAnswer, SnapshotAsk};
+use super::replica::Replica;
+use super::session::Session;
+use super::snapshot::Run;
+use super::{
+    ADOPT_AFTER_MS, ADOPT_RETRY_MS, Event, GIVER_RETRY_MAX_MS, GIVER_RETRY_MS, LinkId, MonoMs, Output, SnapshotProgress,
+};
+use crate::model::id::{Origin, TillId};
+use crate::model::mutant::Mutant;
+use crate::model::op::Seq;
+
+/// What is being taken, and what is to be.
+#[derive(Debug, Default)]
+pub(super) struct Taker {
+    pub(super) run: Option<Run>,
+    last_session: u64,
+    /// Rows of earlier snapshots may be here, uncovered.
+    leftover: bool,
+    /// Whose snapshot has been taken whole since.
+    tried: BTreeSet<TillId>,
+    /// Rows are damaged here: anybody's snapshot will do.
+    repair: bool,
+    /// Whose state differs from ours.
+    repair_from: BTreeSet<TillId>,
+    failures: BTreeMap<TillId, Failure>,
+    /// When something of a snapshot was last taken.
+    active_at: MonoMs,
+    /// The store was asked to adopt, and is asked again then.
+    adopting_until: Option<MonoMs>,
+}
+
+/// A giver that is not asked for a while.
+#[derive(Clone, Copy, Debug, Default)]
+struct Failure {
+    times: u32,
+    until: MonoMs,
+}
+
+impl Taker {
+    pub(super) fn new(now: MonoMs, uncovered: u64) -> Self {
+        Self { leftover: uncovered > 0, active_at: now, ..Self::default() }
+    }
+
+    /// Whether rows of earlier snapshots may be here.
+    pub(super) fn has_leftover(&self) -> bool {
+        self.leftover
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.leftover || self.repair || !self.repair_from.is_empty()
+    }
+
+    fn is_failing(&self, now: MonoMs, till: TillId) -> bool {
+        self.failures.get(&till).is_some_and(|failure| failure.until > now)
+    }
+
+    fn adopts_at(&self) -> Option<MonoMs> {
+        let due = self.adopting_until.unwrap_or(self.active_at + ADOPT_AFTER_MS);
+        (self.leftover && self.run.is_none() && !Mutant::NeverAdopt.is_on()).then_some(due)
+    }
+}
+
+impl Replica {
+    pub(super) fn on_below(&mut self, now: MonoMs, link: LinkId, origin: Origin, floor: Seq) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        session.below.insert(origin, floor);
+        if self.pulls.get(&origin).is_some_and(|pull| pull.link == link) {
+            self.pulls.remove(&origin);
+        }
+        self.pull(now);
+    }
+
+    pub(super) fn on_repair(&mut self) {
+        self.taker.repair = true;
+    }
+
+    pub(super) fn repair_from(&mut self, till: TillId) {
+        self.taker.repair_from.insert(till);
+    }
+
+    /// Whether a peer has the op of an origin that we lack next, but compacted.
+    fn is_below(&self, session: &Session, origin: Origin) -> bool {
+        let head = self.head(origin).seq;
+        session.below.get(&origin).is_some_and(|floor| head < *floor) && self.reach(session, origin) > head
+    }
+
+    /// Origins whose next op some peer has compacted.
+    fn needed(&self) -> BTreeSet<Origin> {
+        let of = |s: &Session| s.below.keys().copied().filter(|origin| self.is_below(s, *origin)).collect::<Vec<_>>();
+        self.sessions.values().flat_map(of).collect()
+    }
+
+    /// Whether an origin's ops come with the snapshot that is being taken.
+    pub(super) fn comes_by_snapshot(&self, origin: Origin) -> bool {
+        self.taker.run.is_some() && self.sessions.values().any(|s| self.is_below(s, origin))
+    }
+
+    /// The peers whose snapshot is of use, the best first: who compacted what we lack, then who has it, then who failed least.
+    fn givers(&self) -> Vec<LinkId> {
+        let needed = self.needed();
+        if needed.is_empty() && !self.taker.is_wanted() {
+            return Vec::new();
+        }
+        let has = |s: &Session| needed.iter().any(|origin| self.reach(s, *origin) > self.head(*origin).seq);
+        let taker = &self.taker;
+        let wanted = |s: &Session| {
+            taker.repair || taker.repair_from.contains(&s.till) || (taker.leftover && !taker.tried.contains(&s.till))
+        };
+        let useful = self.sessions.iter().filter(|(_, s)| s.ready && (has(s) || wanted(s)));
+        let mut givers: Vec<(bool, bool, u32, LinkId)> = useful
+            .map(|(link, s)| {
+                let failed = taker.failures.get(&s.till).map_or(0, |failure| failure.times);
+                (!has(s), s.below.is_empty(), failed, *link)
+            })
+            .collect();
+        givers.sort_unstable();
+        givers.into_iter().map(|(_, _, _, link)| link).collect()
+    }
+
+    /// Begins to take a snapshot where one is needed and somebody may give it.
+    pub(super) fn take_what_is_needed(&mut self, now: MonoMs) {
+        if self.taker.run.is_some() || !self.is_active() || !self.ends.is_settled() {
+            return;
+        }
+        let is_free = |link: &LinkId| !self.taker.is_failing(now, self.sessions[link].till);
+        let Some(link) = self.givers().into_iter().find(is_free) else { return };
+        let till = self.sessions[&link].till;
+        let session = self.acks.stamp(now).max(self.taker.last_session + 1);
+        self.taker.last_session = session;
+        self.taker.adopting_until = None;
+        self.taker.run = Some(Run::new(now, session, link, till));
+        self.send(link, Message::Ask(SnapshotAsk::Begin));
+    }
+
+    /// The snapshot that is being taken cannot be gone on with. Its giver is not asked again for a while.
+    pub(super) fn fail_snapshot(&mut self, now: MonoMs) {
+        let Some(till) = self.taker.run.as_ref().map(|run| run.till) else { return };
+        let failure = self.taker.failures.entry(till).or_default();
+        failure.until = now + (GIVER_RETRY_MS << failure.times.min(4)).min(GIVER_RETRY_MAX_MS);
+        failure.times += 1;
+        self.drop_snapshot(now);
+    }
+
+    /// Ends the taking of a snapshot: what it brought stays, uncovered.
+    pub(super) fn drop_snapshot(&mut self, now: MonoMs) {
+        let Some(run) = self.taker.run.take() else { return };
+        if run.brought {
+            self.taker.leftover = true;
+            self.taker.tried.clear();
+        }
+        self.end_run(&run, false);
+        self.pull(now);
+    }
+
+    /// All of a snapshot is here.
+    pub(super) fn complete_snapshot(&mut self, now: MonoMs) {
+        let Some(run) = self.taker.run.take() else { return };
+        self.taker.tried.insert(run.till);
+        self.taker.repair = false;
+        self.taker.repair_from.remove(&run.till);
+        // Were it needed again at once, it would be of no use again.
+        self.taker.failures.insert(run.till, Failure { times: 0, until: now + GIVER_RETRY_MS });
+        self.end_run(&run, true);
+        self.pull(now);
+        self.end_episode_when_equal(now);
+    }
+
+    fn end_run(&mut self, run: &Run, complete: bool) {
+        if self.sessions.contains_key(&run.link)
+            && let Some(snapshot) = run.number()
+        {
+            self.send(run.link, Message::Ask(SnapshotAsk::End { snapshot }));
+        }
+        if run.told_at.is_some() {
+            self.event(Event::SnapshotOver { complete });
+        }
+    }
+
+    /// Something was taken: others wait a little longer before they give it up.
+    pub(super) fn note_taken(&mut self, now: MonoMs) {
+        self.taker.active_at = now;
+        self.digests.moved();
+        self.extend_episode(now);
+    }
+
+    /// Tells how far the snapshot is.
+    pub(super) fn tell_progress(&mut self, now: MonoMs) {
+        let Some(run) = self.taker.run.as_mut().filter(|run| run.may_tell(now)) else { return };
+        run.told_at = Some(now);
+        let progress = SnapshotProgress { from: run.till, rows: run.rows, of: run.of.max(run.rows) };
+        self.event(Event::Snapshot(progress));
+    }
+
+    pub(super) fn on_snapshot_answer(&mut self, now: MonoMs, link: LinkId, answer: SnapshotAnswer) {
+        if self.taker.run.as_ref().is_some_and(|run| run.link == link) {
+            self.on_answer(now, answer);
+        }
+    }
+
+    /// Rows whose snapshot nobody has finished for long enough become ops of our own: harmless, for a row joins wherever it comes from.
+    fn adopt(&mut self, now: MonoMs) {
+        if self.taker.adopts_at().is_some_and(|due| due <= now) {
+            self.taker.adopting_until = Some(now + ADOPT_RETRY_MS);
+            self.out.push(Output::Adopt);
+        }
+    }
+
+    pub(super) fn on_adopted(&mut self, left: u64) {
+        self.digests.moved();
+        let is_adopting = self.taker.adopting_until.take().is_some();
+        // While a snapshot is taken, what is uncovered may be its own.
+        self.taker.leftover = left > 0 && (self.taker.leftover || self.taker.run.is_none());
+        self.taker.adopting_until = Some(0).filter(|_| is_adopting && self.taker.leftover);
+    }
+
+    pub(super) fn check_snapshots(&mut self, now: MonoMs) {
+        self.settle_snapshot(now);
+        if self.taker.run.as_ref().is_some_and(|run| run.until <= now) {
+            self.fail_snapshot(now);
+        }
+        self.take_what_is_needed(now);
+        self.adopt(now);
+    }
+
+    /// When a snapshot is next to be looked after.
+    pub(super) fn snapshots_due(&self) -> Option<MonoMs> {
+        if let Some(run) = &self.taker.run {
+            return Some(run.until);
+        }
+        let tried_at = |link: LinkId| self.taker.failures.get(&self.sessions[&link].till).map_or(0, |f| f.until);
+        let may_take = self.is_active() && self.ends.is_settled();
+        let again = if may_take { self.givers().into_iter().map(tried_at).min() } else { None };
+        [again, self.taker.adopts_at()].into_iter().flatten().min()
+    }
+}
