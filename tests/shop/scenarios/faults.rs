@@ -156,18 +156,18 @@ fn flapping_cable() -> Vec<Step> {
         Agree(&[A, B, C], 5),
         Check("all three sell, while B's cable goes out and in every one to three seconds", |shop| {
             let load = shop.begin_load(&[A, B, C])?;
-            let flapped = share_of_processor(shop, BUSY_PERCENT, |shop| flap(shop, if is_full() { 40 } else { 5 }));
+            let flapped = share_of_processor(shop, BUSY_PERCENT, |shop| flap(shop, if is_full() { 40 } else { 4 }));
             shop.end_load(load)?;
             flapped
         }),
         Unplug(B),
-        Peers(B, 0, 10),
         Check("with the cable out for good, B rests", |shop| {
             share_of_processor(shop, IDLE_PERCENT, |_| {
-                thread::sleep(Duration::from_secs(if is_full() { 30 } else { 4 }));
+                thread::sleep(Duration::from_secs(if is_full() { 60 } else { 12 }));
                 Ok(())
             })
         }),
+        Peers(B, 0, 1),
         Plug(B),
         Agree(&[A, B, C], 15),
         Linked(&[A, B, C], 10),
