@@ -88,8 +88,14 @@ impl<'a> Surgery<'a> {
         }
     }
 
+    /// A log has come to go further than it did here.
+    pub(super) fn note_growth(&mut self, origin: Origin) {
+        self.changed = true;
+        self.leave |= origin == self.own;
+    }
+
     /// Gives all branches their places.
-    fn place_named(&mut self) -> Result<(), StoreError> {
+    pub(super) fn place_named(&mut self) -> Result<(), StoreError> {
         while let Some((name, branch)) = self.named.pop() {
             self.place(name, branch)?;
         }
@@ -175,7 +181,9 @@ impl<'a> Surgery<'a> {
     fn join(&mut self, origin: Origin, here: Row, other: Row) -> Result<(), StoreError> {
         let conn = self.conn;
         let is_longer = other.head.seq > here.head.seq;
-        self.leave |= is_longer && origin == self.own;
+        if is_longer {
+            self.note_growth(origin);
+        }
         let own = if here.own == Own::Other { other.own } else { here.own };
         let (mut long, short) = if is_longer { (other, here) } else { (here, other) };
         if short.floor < long.floor && long.floor <= short.head.seq {

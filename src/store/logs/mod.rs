@@ -1,13 +1,14 @@
 //! The logs: for each origin the ops that are here, dense from 1.
 //!
-//! They grow ([`apply`]), are read to be sent ([`read`]), compared with a peer's ([`compare`]), cut where their origins end ([`ends`]), and
-//! compacted ([`compact`]).
+//! They grow ([`apply`]), are read to be sent ([`read`]), compared with a peer's ([`compare`]), cut where their origins end ([`ends`]),
+//! compacted ([`compact`]), and put in from a snapshot ([`install`]).
 
 mod apply;
 mod compact;
 mod compare;
 mod ends;
 mod hashes;
+mod install;
 mod read;
 mod row;
 
