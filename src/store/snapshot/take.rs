@@ -29,7 +29,13 @@ impl Work<'_> {
         match what {
             Taking::Rows { rows, .. } => self.take_rows(session, rows),
             Taking::Same { table, after, upto } => self.take_same(session, *table, (after, upto)),
-            Taking::Hashes { .. } | Taking::Logs { .. } => Err(StoreError::NotFound("such request yet")),
+            Taking::Hashes { origin, base, from, hashes } => {
+                self.stage_hashes(session, (*origin, *base), *from, hashes).map(|()| Reply::Done)
+            }
+            Taking::Logs { closes, logs } => {
+                self.install(session, closes, logs)?;
+                uncovered::cover(self.conn, session).map(|()| Reply::Done)
+            }
         }
     }
 

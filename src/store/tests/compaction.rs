@@ -25,7 +25,7 @@ fn acks(till: &mut Till, n: u8, heads: &[(Origin, Head)], seen_run_ms: u64) {
     till.ask(Request::Remember(Remember::Ack { ack, seen_run_ms })).unwrap();
 }
 
-fn compact(till: &mut Till, run_ms: u64) -> usize {
+pub(super) fn compact(till: &mut Till, run_ms: u64) -> usize {
     match till.ask(Request::Compact { run_ms, ops_max: usize::MAX }) {
         Ok(Reply::Compacted { ops, more: false }) => ops,
         other => panic!("{other:?}"),
@@ -39,7 +39,9 @@ fn head_at(till: &mut Till, origin: Origin, seq: u64) -> Head {
 /// A till of a store of three, which sold ten times.
 fn of_three() -> (Till, Origin) {
     let mut till = Till::new(1);
-    [2, 3].map(|n| till.ask(admit(n)).unwrap());
+    for n in [2, 3] {
+        till.ask(admit(n)).unwrap();
+    }
     (1..=10).for_each(|id| drop(till.sell(id, sale(&[(7, 1)]))));
     let origin = till.origin();
     (till, origin)
@@ -75,7 +77,7 @@ fn the_floor_is_the_smallest_ack_and_seven_days_old() {
     till.restart();
     till.sell(11, sale(&[(7, 1)]));
     let last = till.head(origin);
-    [2, 3].map(|n| acks(&mut till, n, &[(origin, last)], 1_000 + KEEP_MS));
+    [2, 3].into_iter().for_each(|n| acks(&mut till, n, &[(origin, last)], 1_000 + KEEP_MS));
     assert_eq!(compact(&mut till, 1_000 + KEEP_MS), 7);
     assert_eq!(compact(&mut till, 1_000 + KEEP_MS + 6 * DAY), 0);
     assert_eq!(compact(&mut till, 1_000 + KEEP_MS + 13 * DAY), 1);

@@ -13,7 +13,7 @@ use crate::model::ticket::Made;
 use crate::model::vector::VersionVector;
 use crate::sync::Comparison;
 
-fn logs(till: &mut Till) -> (VersionVector, Closes) {
+pub(super) fn logs(till: &mut Till) -> (VersionVector, Closes) {
     (till.reader().vector().unwrap(), till.reader().closes().unwrap())
 }
 

@@ -8,6 +8,7 @@ mod conflicts;
 mod digests;
 mod faults;
 mod forks;
+mod installs;
 mod members;
 mod selling;
 mod threads;
