@@ -12,6 +12,7 @@ mod basics;
 mod forks;
 mod gossip;
 mod mem;
+mod random;
 mod snaps;
 mod snapshots;
 
