@@ -32,6 +32,10 @@ pub(crate) enum Kind {
     ClockLost,
     Join,
     Retire,
+    /// A week and more of running time passes for all tills.
+    Week,
+    /// A month of running time passes for all tills but one, which is off for so long.
+    Lapse,
     /// The card is copied as it is, for later.
     Copy,
     /// The earlier copy of the card is put in its place, by hand.
@@ -54,6 +58,8 @@ pub(crate) enum Trouble {
     Unblock(Vec<(usize, usize)>),
     Mend(usize),
     Clock(usize),
+    /// A month has passed for all but this till.
+    Lapse(usize),
 }
 
 impl World {
@@ -76,6 +82,8 @@ impl World {
             Kind::ClockLost => self.turn_clock("clock at 1970", -100 * 365 * DAY_MS, false),
             Kind::Join => self.join(),
             Kind::Retire => self.retire(),
+            Kind::Week => self.pass_time("a week passes", 8 * DAY_MS.unsigned_abs(), None),
+            Kind::Lapse => self.lapse(),
             Kind::Copy => self.copy_card(),
             Kind::OldCard => self.old_card(),
             Kind::Restore => self.restore()?,
@@ -187,6 +195,30 @@ impl World {
         self.plan_at(wait, Event::Trouble(Trouble::Clock(till)));
     }
 
+    fn pass_time(&mut self, name: &'static str, by_ms: u64, but: Option<usize>) {
+        self.count(name);
+        self.say(|| name.to_owned());
+        for till in self.present().into_iter().filter(|till| Some(*till) != but) {
+            let now = self.now;
+            match &mut self.tills[till].agent {
+                Some(agent) => agent.leap(by_ms, now),
+                None => self.tills[till].leap_ms += by_ms,
+            }
+            self.settle(till);
+        }
+    }
+
+    /// A till is off for so long that the others do not wait for it any more.
+    fn lapse(&mut self) {
+        let present = self.present();
+        let Some(till) = self.running().filter(|_| present.len() > 1) else { return };
+        self.stop(till, false);
+        let wait = self.rng.within(5_000..=30_000);
+        self.plan_at(wait, Event::Boot { till });
+        let before = self.rng.within(2_000..=wait);
+        self.plan_at(before, Event::Trouble(Trouble::Lapse(till)));
+    }
+
     fn join(&mut self) {
         if self.tills.len() < TILLS_MAX {
             let till = self.add_till();
@@ -221,6 +253,7 @@ impl World {
                 self.wake_wires();
             }
             Trouble::Mend(till) => self.mend(till),
+            Trouble::Lapse(till) => self.pass_time("a till lapses", 31 * DAY_MS.unsigned_abs(), Some(till)),
             Trouble::Clock(till) => {
                 self.tills[till].clock_off_ms = 0;
                 self.tills[till].clock = ClockQuality::Trusted;

@@ -1,13 +1,14 @@
 //! One running agent without its runtime: the replica and the store, and what the agent's driver does between them, as plain calls. What
 //! the driver's tasks would answer later comes back to the caller, who decides when.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use tillmesh::model::id::{BootId, Origin, TillId, Uuid};
 use tillmesh::model::op::{Body, Head, Op, OpBatch, Seq, content_hash, kind};
-use tillmesh::store::{Db, Now, OpsRead, Reader, Remember, Reply, Request, StoreError, StoreOptions};
+use tillmesh::store::{Db, Now, OpsRead, Reader, Remember, Reply, Request, SnapshotGiver, StoreError, StoreOptions};
 use tillmesh::sync::{
-    BATCH_OPS_MAX, CloseReason, Comparison, Event, Input, LinkId, MonoMs, Output, Replica, ReplicaOptions,
+    BATCH_OPS_MAX, CloseReason, Comparison, Event, Input, Key, LinkId, MonoMs, Output, Part, Replica, ReplicaOptions,
+    SnapshotAsk, Taking,
 };
 use tillmesh::wire::message;
 
@@ -15,6 +16,16 @@ use crate::rng::Rng;
 
 /// Acks of others are kept at most this often, as the driver does.
 const ACKS_EVERY_MS: u64 = 10_000;
+
+/// Between two looks for ops to compact, where the last found no more. The driver's is longer: so much time does not pass here.
+const COMPACT_EVERY_MS: u64 = 20_000;
+
+/// Between two batches of compacted ops, and how many are in one: few, so that much else comes between.
+const COMPACT_PAUSE_MS: u64 = 200;
+const COMPACT_OPS: usize = 24;
+
+/// Uncovered rows authored at once.
+const ADOPT_ROWS: usize = 16;
 
 /// A request of the simulator's, numbered.
 pub(crate) type ClientId = u64;
@@ -27,6 +38,9 @@ enum Job {
     /// To be done sooner or later, whatever fails.
     Insist(Request),
     Keep(Remember),
+    Take(u64, Taking),
+    Adopt,
+    Compact,
 }
 
 /// What the store has to tell after a commit, in order.
@@ -38,6 +52,8 @@ pub(crate) struct Told {
     pub(crate) records: Vec<(Uuid, [u8; 32])>,
     /// Whether the disk failed.
     pub(crate) failed: bool,
+    pub(crate) compacted: usize,
+    pub(crate) adopted: bool,
 }
 
 /// What the replica wants of the world.
@@ -62,6 +78,8 @@ pub(crate) enum Look {
     Ops { link: LinkId, origin: Origin, from: Seq, bytes_max: usize },
     Compare { link: LinkId, origin: Origin, marks: Vec<Head> },
     Digest,
+    Parts { session: u64, table: u16, after: Key, parts: Vec<Part> },
+    Ask { link: LinkId, ask: SnapshotAsk },
 }
 
 /// An agent that runs.
@@ -82,6 +100,8 @@ pub(crate) struct Agent {
     /// When the store last told something: it tells in order.
     pub(crate) told_at: MonoMs,
     pub(crate) commit_planned: bool,
+    giver: SnapshotGiver,
+    compact_at: MonoMs,
     /// Running time of earlier runs of this card.
     run_before_ms: u64,
     started: MonoMs,
@@ -106,8 +126,10 @@ impl Agent {
             level: options.level,
             stamp: wall.wall_ms,
             started: now,
-            uncovered: 0,
+            uncovered: reader.uncovered()?,
         });
+        let run_before_ms = reader.running_ms()?;
+        let giver = db.giver();
         let author = &options.author;
         let admit = Request::Admit {
             till,
@@ -130,7 +152,9 @@ impl Agent {
             tick_at: None,
             told_at: now,
             commit_planned: false,
-            run_before_ms: 0,
+            giver,
+            compact_at: now + COMPACT_PAUSE_MS,
+            run_before_ms,
             started: now,
         };
         agent.read_roster();
@@ -169,6 +193,9 @@ impl Agent {
 
     /// Feeds the replica; what it wants of the world is then in [`Agent::effects`].
     pub(crate) fn feed(&mut self, now: MonoMs, input: Input) {
+        if let Input::LinkDown { link } = &input {
+            self.giver.forget(link.0);
+        }
         for output in self.replica.handle(now, input) {
             match output {
                 Output::Send { link, message } => {
@@ -183,10 +210,15 @@ impl Agent {
                 Output::Compare { link, origin, marks } => {
                     self.effects.push(Effect::Look(Look::Compare { link, origin, marks }));
                 }
+                Output::CompareParts { session, table, after, parts } => {
+                    self.effects.push(Effect::Look(Look::Parts { session, table, after, parts }));
+                }
+                Output::Ask { link, ask } => self.effects.push(Effect::Look(Look::Ask { link, ask })),
+                Output::Take { session, what } => self.jobs.push_back(Job::Take(session, what)),
+                Output::Adopt => self.jobs.push_back(Job::Adopt),
                 Output::Digest => self.effects.push(Effect::Look(Look::Digest)),
                 Output::Close { link, reason } => self.effects.push(Effect::Close { link, reason }),
                 Output::Event(event) => self.on_event(now, event),
-                _ => {}
             }
         }
     }
@@ -205,11 +237,21 @@ impl Agent {
 
     /// When something is due though nothing happens.
     pub(crate) fn next_tick(&self) -> Option<MonoMs> {
-        [self.replica.next_tick(), self.acks_due].into_iter().flatten().min()
+        [self.replica.next_tick(), self.acks_due, Some(self.compact_at)].into_iter().flatten().min()
+    }
+
+    /// Much running time has passed at once.
+    pub(crate) fn leap(&mut self, by_ms: u64, now: MonoMs) {
+        self.run_before_ms += by_ms;
+        self.compact_at = now;
     }
 
     pub(crate) fn tick(&mut self, now: MonoMs) {
         self.feed(now, Input::Tick);
+        if self.compact_at <= now {
+            self.compact_at = now + COMPACT_EVERY_MS;
+            self.jobs.push_back(Job::Compact);
+        }
         if self.acks_due.is_some_and(|due| due <= now) {
             self.acks_due = None;
             let seen_run_ms = self.running_ms(now);
@@ -222,7 +264,7 @@ impl Agent {
     }
 
     /// What the reader finds.
-    pub(crate) fn look(&self, look: Look) -> Input {
+    pub(crate) fn look(&mut self, look: Look, now: MonoMs) -> Input {
         match look {
             Look::Ops { link, origin, from, bytes_max } => {
                 match self.reader.ops(origin, from, BATCH_OPS_MAX, bytes_max) {
@@ -234,19 +276,27 @@ impl Agent {
                 let found = self.reader.compare(origin, &marks).unwrap_or(Comparison::Unknown);
                 Input::Compared { link, origin, found }
             }
+            Look::Parts { session, table, after, parts } => {
+                let differ = self.reader.differing_parts(table, &after, &parts);
+                Input::PartsCompared { session, differ: differ.unwrap_or_else(|_| (0..parts.len()).collect()) }
+            }
+            Look::Ask { link, ask } => Input::Answer { link, answer: self.giver.answer(link.0, ask, now) },
             Look::Digest => Input::Digest(self.reader.digest().unwrap_or_default()),
         }
     }
 
     /// Does up to so many of the jobs that wait in one commit.
-    pub(crate) fn commit(&mut self, jobs_max: usize, wall: Now) -> Told {
+    pub(crate) fn commit(&mut self, jobs_max: usize, now: MonoMs, wall: Now) -> Told {
         let jobs: Vec<Job> = self.jobs.drain(..jobs_max.min(self.jobs.len())).collect();
-        let mut received = BTreeMap::new();
+        let run_ms = self.running_ms(now);
         let requests = jobs.iter().map(|job| match job {
             Job::Client(_, request) => request.clone(),
             Job::Apply(_, batch) => Request::Apply(batch.clone()),
             Job::Insist(request) => request.clone(),
             Job::Keep(remember) => Request::Remember(remember.clone()),
+            Job::Take(session, what) => Request::Take { session: *session, what: what.clone() },
+            Job::Adopt => Request::Adopt { rows_max: ADOPT_ROWS },
+            Job::Compact => Request::Compact { run_ms, ops_max: COMPACT_OPS },
         });
         let done = self.db.execute(requests.collect(), wall);
         let mut told = Told {
@@ -265,21 +315,39 @@ impl Agent {
             self.read_roster();
         }
         for (job, reply) in jobs.into_iter().zip(done.replies) {
-            match (job, reply) {
-                (Job::Client(client, _), reply) => told.answers.push((client, reply)),
-                (Job::Apply(origin, _), Ok(Reply::NotContinuing { head, .. })) => {
-                    told.inputs.push(Input::NotApplied { origin, head: Some(head) });
-                }
-                (Job::Apply(_, batch), Ok(_)) => {
-                    received.extend(batch.ops.iter().filter_map(record).map(|(id, hash)| (hash, id)));
-                }
-                (Job::Apply(origin, _), Err(_)) => told.inputs.push(Input::NotApplied { origin, head: None }),
-                (Job::Insist(request), Err(_)) => self.jobs.push_back(Job::Insist(request)),
-                (Job::Insist(_) | Job::Keep(_), _) => {}
-            }
+            self.on_reply(now, job, reply, &mut told);
         }
-        told.records.extend(received.into_iter().map(|(hash, id)| (id, hash)));
         told
+    }
+
+    fn on_reply(&mut self, now: MonoMs, job: Job, reply: Result<Reply, StoreError>, told: &mut Told) {
+        match (job, reply) {
+            (Job::Client(client, _), reply) => told.answers.push((client, reply)),
+            (Job::Apply(origin, _), Ok(Reply::NotContinuing { head, .. })) => {
+                told.inputs.push(Input::NotApplied { origin, head: Some(head) });
+            }
+            (Job::Apply(_, batch), Ok(_)) => told.records.extend(batch.ops.iter().filter_map(record)),
+            (Job::Apply(origin, _), Err(_)) => told.inputs.push(Input::NotApplied { origin, head: None }),
+            (Job::Insist(request), Err(_)) => self.jobs.push_back(Job::Insist(request)),
+            (Job::Take(session, what), reply) => {
+                if let (Taking::Rows { rows, .. }, Ok(_)) = (what, &reply) {
+                    told.records.extend(rows.iter().filter_map(record));
+                }
+                told.inputs.push(Input::Taken { session, done: reply.is_ok() });
+            }
+            (Job::Adopt, Ok(Reply::Adopted { left })) => {
+                told.adopted = true;
+                told.inputs.push(Input::Adopted { left });
+            }
+            (Job::Adopt, _) => told.inputs.push(Input::Adopted { left: u64::MAX }),
+            (Job::Compact, Ok(Reply::Compacted { ops, more })) => {
+                told.compacted += ops;
+                if more {
+                    self.compact_at = self.compact_at.min(now + COMPACT_PAUSE_MS);
+                }
+            }
+            (Job::Insist(_) | Job::Keep(_) | Job::Compact, _) => {}
+        }
     }
 }
 

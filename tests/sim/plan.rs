@@ -8,9 +8,12 @@ use crate::rng::Rng;
 pub(crate) enum Mix {
     #[default]
     Plain,
+    Compact,
+    Lapse,
     Held,
     Forks,
     Retry,
+    ForkCompact,
     All,
     ForkStorm,
     Long,
@@ -18,13 +21,16 @@ pub(crate) enum Mix {
 
 /// How often each mix comes.
 const MIXES: &[(Mix, u64)] = &[
-    (Mix::Plain, 20),
-    (Mix::Held, 15),
-    (Mix::Forks, 20),
-    (Mix::Retry, 15),
-    (Mix::All, 20),
-    (Mix::ForkStorm, 10),
-    (Mix::Long, 3),
+    (Mix::Plain, 10),
+    (Mix::Compact, 12),
+    (Mix::Lapse, 12),
+    (Mix::Held, 10),
+    (Mix::Forks, 12),
+    (Mix::Retry, 8),
+    (Mix::ForkCompact, 14),
+    (Mix::All, 14),
+    (Mix::ForkStorm, 6),
+    (Mix::Long, 2),
 ];
 
 /// Faults of every run, with their weights.
@@ -81,10 +87,17 @@ impl Plan {
         let tills = [3, 4, 3, 5, 2, 4, 6, 3, 4, 8][(seed % 10) as usize];
         let mut kinds = ALWAYS.to_vec();
         let forks = match mix {
-            Mix::Forks | Mix::All => 1,
+            Mix::Forks | Mix::ForkCompact | Mix::All => 1,
             Mix::ForkStorm => 4,
             _ => 0,
         };
+        let (weeks, lapses) = match mix {
+            Mix::Compact | Mix::ForkCompact => (20, 0),
+            Mix::Lapse => (14, 8),
+            Mix::All => (12, 3),
+            _ => (0, 0),
+        };
+        kinds.extend([(Kind::Week, weeks), (Kind::Lapse, lapses)]);
         kinds.extend(FORKS.iter().map(|(kind, weight)| (*kind, weight * forks)));
         Self {
             mix,
@@ -96,7 +109,7 @@ impl Plan {
             slow_links: if rng.odds(250) { 300 } else { 5 },
             slow_cards: rng.odds(200),
             retries: if matches!(mix, Mix::Retry | Mix::All) { 250 } else { 40 },
-            foreign: if matches!(mix, Mix::Held | Mix::All) { 60 } else { 4 },
+            foreign: if matches!(mix, Mix::Held | Mix::Lapse | Mix::All) { 60 } else { 4 },
         }
     }
 }

@@ -44,6 +44,8 @@ const FAULTS: &[&str] = &[
     "clock at 1970",
     "join",
     "retirement",
+    "a week passes",
+    "a till lapses",
     "old card put back",
     "backup restored",
     "cloned card",
@@ -54,6 +56,10 @@ const FAULTS: &[&str] = &[
     "id with other content",
     "ops of a later version",
 ];
+
+/// What tills of such a suite have to have done about them.
+const SEEN: &[&str] =
+    &["fork seen", "own origin ahead", "ops compacted", "snapshot taken", "snapshot given up", "rows adopted"];
 
 /// What is to be run.
 #[derive(Clone, Debug)]
@@ -71,6 +77,7 @@ struct Totals {
     failed: Vec<(u64, String, Vec<String>)>,
     failures: u64,
     faults: BTreeMap<&'static str, u64>,
+    seen: BTreeMap<&'static str, u64>,
     operations: u64,
     acknowledged: u64,
     virtual_ms: u64,
@@ -185,9 +192,8 @@ impl Totals {
                 self.acknowledged += report.acknowledged as u64;
                 self.virtual_ms += report.virtual_ms;
                 *self.mixes.entry(report.mix).or_default() += 1;
-                for (fault, count) in report.faults {
-                    *self.faults.entry(fault).or_default() += count;
-                }
+                sum(&mut self.faults, &report.faults);
+                sum(&mut self.seen, &report.seen);
             }
             Err((error, _)) => {
                 self.failures += 1;
@@ -211,17 +217,28 @@ impl Totals {
         let hours = self.virtual_ms as f64 / 3_600_000.0;
         println!("{runs} runs ({} twice) in {:.0} s: {hours:.1} virtual hours", self.repeated, took.as_secs_f64());
         println!("{} operations, {} acknowledged records", self.operations, self.acknowledged);
-        let mixes: Vec<String> = self.mixes.iter().map(|(mix, count)| format!("{mix:?} {count}")).collect();
-        println!("mixes: {}", mixes.join(", "));
-        let faults: Vec<String> = self.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
-        println!("faults: {}", faults.join(", "));
+        println!("mixes: {}", listed(&self.mixes));
+        println!("faults: {}", listed(&self.faults));
+        println!("seen: {}", listed(&self.seen));
         if runs >= SEEDS {
-            for fault in FAULTS.iter().filter(|fault| !self.faults.contains_key(*fault)) {
-                println!("a fault never happened: {fault}");
+            let never = FAULTS.iter().filter(|fault| !self.faults.contains_key(*fault));
+            for what in never.chain(SEEN.iter().filter(|what| !self.seen.contains_key(*what))) {
+                println!("never happened: {what}");
                 self.failures += 1;
             }
         }
         println!("{} passed, {} failed", self.passed, self.failures);
         if self.failures == 0 && self.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
+}
+
+fn sum(all: &mut BTreeMap<&'static str, u64>, more: &BTreeMap<&'static str, u64>) {
+    for (name, count) in more {
+        *all.entry(name).or_default() += count;
+    }
+}
+
+fn listed<K: std::fmt::Debug>(counts: &BTreeMap<K, u64>) -> String {
+    let each: Vec<String> = counts.iter().map(|(name, count)| format!("{name:?} {count}").replace('"', "")).collect();
+    each.join(", ")
 }

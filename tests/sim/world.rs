@@ -90,6 +90,8 @@ pub(crate) struct Till {
     pub(crate) level: u16,
     /// A copy of its card, made a while ago, and the records on it.
     pub(crate) backup: Option<(Image, BTreeSet<Key>)>,
+    /// Running time that has passed while it was off: as after years of use.
+    pub(crate) leap_ms: u64,
     /// Where its logs stood when that was last looked at.
     pub(crate) heads: VersionVector,
     /// How far its clock is off, in milliseconds.
@@ -112,6 +114,7 @@ pub(crate) struct Report {
     pub(crate) mix: Mix,
     pub(crate) operations: u64,
     pub(crate) faults: BTreeMap<&'static str, u64>,
+    pub(crate) seen: BTreeMap<&'static str, u64>,
     pub(crate) virtual_ms: u64,
     pub(crate) tally: Tally,
     pub(crate) acknowledged: usize,
@@ -225,6 +228,7 @@ impl World {
             agent: None,
             level: LEVEL,
             backup: None,
+            leap_ms: 0,
             heads: VersionVector::default(),
             clock_off_ms,
             clock: ClockQuality::Trusted,
@@ -262,8 +266,9 @@ impl World {
         let till = &self.tills[number];
         let options = till.options();
         match Agent::open(&options, self.now, wall, &mut rng) {
-            Ok(agent) => {
+            Ok(mut agent) => {
                 self.say(|| format!("till {number} starts, boot {}, origin {}", agent.boot, agent.origin()));
+                agent.leap(std::mem::take(&mut self.tills[number].leap_ms), self.now);
                 self.tills[number].agent = Some(agent);
                 self.check_card(number)?;
                 self.plan_commit(number);
@@ -337,6 +342,11 @@ impl World {
         *self.report.faults.entry(fault).or_default() += 1;
     }
 
+    /// Counts what the tills have done about something.
+    fn see(&mut self, what: &'static str, times: u64) {
+        *self.report.seen.entry(what).or_default() += times;
+    }
+
     /// Does the next event; whether there was one.
     pub(crate) fn step(&mut self) -> Result<bool, String> {
         let Some(((at, _), event)) = self.queue.pop_first() else { return Ok(false) };
@@ -358,7 +368,7 @@ impl World {
             Event::Commit { till, boot } => self.commit(till, boot),
             Event::Tell { till, boot, told } => self.tell(till, boot, told)?,
             Event::Look { till, boot, look } => self.with(till, boot, |agent, now| {
-                let seen = agent.look(look);
+                let seen = agent.look(look, now);
                 agent.feed(now, seen);
             }),
             Event::Dial { from, to } => self.dial(from, to),
@@ -427,6 +437,14 @@ impl World {
     }
 
     fn on_sync_event(&mut self, number: usize, event: &SyncEvent) {
+        match event {
+            SyncEvent::Fork { .. } => self.see("fork seen", 1),
+            SyncEvent::OwnOriginAhead { .. } => self.see("own origin ahead", 1),
+            SyncEvent::SnapshotOver { complete: true } => self.see("snapshot taken", 1),
+            SyncEvent::SnapshotOver { complete: false } => self.see("snapshot given up", 1),
+            SyncEvent::Divergence { differ: true, .. } => self.see("divergence", 1),
+            _ => {}
+        }
         if !matches!(
             event,
             SyncEvent::PeerHas(_) | SyncEvent::PeersTold(_) | SyncEvent::PeerReady(_) | SyncEvent::PeerGone(_)
@@ -551,10 +569,17 @@ impl World {
         let till = &mut self.tills[number];
         let Some(agent) = till.agent.as_mut().filter(|agent| agent.boot == boot) else { return };
         agent.commit_planned = false;
-        let told = agent.commit(jobs_max, wall);
+        let told = agent.commit(jobs_max, now, wall);
         till.card.extend(told.records.iter().copied());
         let at = agent.told_at.max(now + wait);
         agent.told_at = at;
+        if told.compacted > 0 {
+            self.see("ops compacted", told.compacted as u64);
+            self.say(|| format!("till {number} has compacted {} ops", told.compacted));
+        }
+        if told.adopted {
+            self.see("rows adopted", 1);
+        }
         if told.failed {
             self.say(|| format!("till {number}: its disk fails"));
         }
