@@ -156,7 +156,7 @@ impl Db {
         }
         let mut total = Committed::default();
         let outcome = command(&self.conn, "BEGIN IMMEDIATE").and_then(|()| {
-            let mut work = Work::new(&self.conn, &mut self.memory, &self.options.author, self.entropy.as_mut(), now);
+            let mut work = Work::new(&self.conn, &mut self.memory, &self.options, self.entropy.as_mut(), now);
             let value = run(&mut work, &mut total)?;
             if total.logs.is_some() {
                 // As they are at the end: they say all that single heads would.

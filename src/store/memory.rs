@@ -201,7 +201,7 @@ pub(super) fn note_running(conn: &Connection, run_ms: u64, exact: bool) -> Resul
     Ok(())
 }
 
-fn running(conn: &Connection) -> Result<u64, StoreError> {
+pub(super) fn running(conn: &Connection) -> Result<u64, StoreError> {
     Ok(note(conn, RUNNING)?.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 

@@ -32,6 +32,8 @@ mod fields;
 mod handle;
 mod logs;
 mod memory;
+#[cfg(feature = "next")]
+mod notes;
 
 mod products;
 mod reader;

@@ -17,6 +17,8 @@ pub(super) const FIELDS: &[Field] = &[
     Field::optional("unit", FieldType::Text(CODE_CHARS_MAX)),
     Field::optional("minStock", FieldType::Quantity),
     Field::optional("active", FieldType::Bool),
+    #[cfg(feature = "next")]
+    Field::optional(super::notes::NEXT_FIELD, FieldType::Text(NAME_CHARS_MAX)),
 ];
 
 /// What a product is found by.

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use crate::model::amount::{MONEY_MAX, Money, QUANTITY_MAX, Quantity};
 use crate::model::clock::TIME_MS_MAX;
 use crate::model::id::{TillId, Uuid};
+use crate::model::level;
 use crate::model::mutant::Mutant;
 use crate::model::op::{Body, HoldReason, Op, content_hash, kind};
 use crate::model::state::{Admission, Member, REPLACED_MAX, State};
@@ -99,6 +100,17 @@ pub(super) fn place(conn: &Connection, table: &Table, record: &Record<'_>) -> Re
 /// Reads canonical bytes that this store has written.
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, StoreError> {
     postcard::from_bytes(body).map_err(|error| StoreError::Damaged(format!("a record does not decode: {error}")))
+}
+
+/// What an op says, where a till of `level` can apply it.
+///
+/// # Errors
+/// Why it must be held.
+pub(super) fn read_at(op: &Op, level: u16) -> Result<Body, HoldReason> {
+    if level::of_kind(op.kind) > level {
+        return Err(HoldReason::Unknown { kind: op.kind, schema: op.schema });
+    }
+    read(op)
 }
 
 /// What an op says, where this version can apply it: its numbers are within the limits of the model, so that no sum overflows.

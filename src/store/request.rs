@@ -139,6 +139,14 @@ pub enum Request {
         /// The till.
         till: TillId,
     },
+    /// Leaves a remark for the shop; refused while a live till of the roster does not understand remarks. Answered by [`Reply::Done`].
+    #[cfg(feature = "next")]
+    Note {
+        /// The client's id.
+        id: Uuid,
+        /// The text.
+        text: String,
+    },
     /// Applies another till's ops. Answered by [`Reply::Applied`] or [`Reply::NotContinuing`].
     Apply(OpBatch),
     /// Ends origins: their logs are cut there, and what is beyond goes on under the names of its branches. Known ends change nothing.

@@ -32,7 +32,18 @@ impl Migration {
 }
 
 /// From version n to n + 1, at index n.
-const MIGRATIONS: &[Migration] = &[Migration::of(V1), Migration { sql: V2, then: sum_up }];
+const MIGRATIONS: &[Migration] = &[
+    Migration::of(V1),
+    Migration { sql: V2, then: sum_up },
+    #[cfg(feature = "next")]
+    Migration::of(NEXT),
+];
+
+/// What the next version could bring: remarks.
+#[cfg(feature = "next")]
+const NEXT: &str = "
+CREATE TABLE note (id BLOB NOT NULL, hash BLOB NOT NULL, body BLOB NOT NULL, PRIMARY KEY (id, hash)) WITHOUT ROWID;
+";
 
 /// What schema 2 keeps besides, from what schema 1 had.
 fn sum_up(conn: &Connection) -> Result<(), StoreError> {

@@ -18,7 +18,7 @@ use super::db::InMemory;
 use super::entity::{self, Change};
 use super::error::StoreError;
 use super::memory;
-use super::request::{Author, Committed, Entropy, Now, Reply, Request};
+use super::request::{Author, Committed, Entropy, Now, Reply, Request, StoreOptions};
 use super::roster;
 
 /// Tills whose last ticket is remembered; forgotten all at once when there are more.
@@ -29,6 +29,8 @@ pub(super) struct Work<'a> {
     pub(super) conn: &'a Connection,
     pub(super) memory: &'a mut InMemory,
     pub(super) author: &'a Author,
+    /// The highest level of ops that is applied.
+    pub(super) level: u16,
     pub(super) entropy: &'a mut dyn Entropy,
     pub(super) now: Now,
     /// What the request has changed so far.
@@ -66,11 +68,12 @@ impl<'a> Work<'a> {
     pub(super) fn new(
         conn: &'a Connection,
         memory: &'a mut InMemory,
-        author: &'a Author,
+        options: &'a StoreOptions,
         entropy: &'a mut dyn Entropy,
         now: Now,
     ) -> Self {
-        Self { conn, memory, author, entropy, now, done: Committed::default(), appended: false }
+        let (author, level) = (&options.author, options.level);
+        Self { conn, memory, author, level, entropy, now, done: Committed::default(), appended: false }
     }
 
     pub(super) fn run(&mut self, request: Request) -> Result<Reply, StoreError> {
@@ -93,6 +96,8 @@ impl<'a> Work<'a> {
             }
             Request::Retire { till } => self.retire(till),
             Request::Apply(batch) => self.apply(batch),
+            #[cfg(feature = "next")]
+            Request::Note { id, text } => self.note(id, text),
             Request::End(closes) => self.end(&closes),
             Request::LeaveOrigin(origin) => self.leave(origin),
             Request::Compact { run_ms, ops_max } => self.compact(run_ms, ops_max),
@@ -133,6 +138,8 @@ impl<'a> Work<'a> {
     }
 
     fn edit(&mut self, kind: EntityKind, id: Uuid, change: &Change) -> Result<Reply, StoreError> {
+        #[cfg(feature = "next")]
+        self.check_fields(kind, change)?;
         let hlc = self.tick();
         let entropy = &mut *self.entropy;
         let made = (hlc, self.author.pos_id.as_str());

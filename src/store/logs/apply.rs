@@ -95,7 +95,7 @@ impl Work<'_> {
     }
 
     fn apply_one(&mut self, log: &mut Log, origin: Origin, op: &Op) -> Result<(), StoreError> {
-        let read = record::read(op);
+        let read = record::read_at(op, self.level);
         if self.memory.clock.observe(op.hlc, self.now.wall_ms, self.now.quality) == Observed::TooFarAhead {
             let till = read.as_ref().ok().and_then(Body::till);
             note_ahead(&mut self.done, ClockAhead { origin, till, at_ms: op.hlc.ms() });
@@ -149,7 +149,10 @@ impl Work<'_> {
                 None
             }
             #[cfg(feature = "next")]
-            Body::Note(_) => None,
+            Body::Note(note) => {
+                self.insert_note(&Record::new(note.id, &op.body))?;
+                None
+            }
         };
         Ok(rec)
     }
@@ -177,7 +180,7 @@ impl Work<'_> {
         let mut taken = 0;
         for key in keys {
             let Some(op) = held_op(self.conn, key)? else { continue };
-            let Ok(body) = record::read(&op) else { continue };
+            let Ok(body) = record::read_at(&op, self.level) else { continue };
             // Its place in the chain of tickets is not known any more: a predecessor that is here is found by its hash.
             self.fold(&body, &op, &mut [0; 32])?;
             self.conn.execute("DELETE FROM held WHERE hash = ?1", [key])?;

@@ -57,7 +57,7 @@ impl Work<'_> {
     }
 
     fn take_row(&mut self, op: &Op) -> Result<Joined, StoreError> {
-        let body = match record::read(op) {
+        let body = match record::read_at(op, self.level) {
             Ok(body) => body,
             Err(reason) => return self.take_held(op, reason),
         };
@@ -149,7 +149,7 @@ impl Work<'_> {
                 Ok(matches!(&parts[..], [only] if only.body == op.body))
             }
             (table::ROSTER, _) => {
-                let ours = match record::read(op) {
+                let ours = match record::read_at(op, self.level) {
                     Ok(Body::State(State::Member(theirs))) => roster::member(self.conn, theirs.till)? == Some(theirs),
                     _ => false,
                 };
