@@ -1,20 +1,25 @@
 //! The bytes of every message and op kind, per protocol version. A change of them is a change of the protocol: it needs a new schema or
 //! protocol number, and the old bytes must still be read. `TILLMESH_BLESS=1` writes lines that are not there yet; it never changes one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
 use tillmesh::model::amount::{Money, Quantity};
 use tillmesh::model::clock::{ClockQuality, Hlc};
+use tillmesh::model::close::Close;
 use tillmesh::model::id::{Origin, TillId, Uuid, hex, unhex};
 use tillmesh::model::movement::{Movement, MovementKind};
 use tillmesh::model::op::{Body, Head, Op, OpBatch, RunningHash};
-use tillmesh::model::register::{Edit, EntityKind, Value, Write};
+use tillmesh::model::register::{Edit, EntityKind, Registers, Value, Write};
 use tillmesh::model::roster::{Admit, Retire};
+use tillmesh::model::state::{Admission, Member, State};
 use tillmesh::model::ticket::{Line, Made, Payment, PaymentMethod, Refund, RefundLine, Sale, Ticket};
-use tillmesh::sync::{KnownPeer, Message};
+use tillmesh::model::vector::VersionVector;
+use tillmesh::sync::{
+    KnownPeer, LogHeader, MemberAck, Message, Part, STOCK_SUM, SnapshotAnswer, SnapshotAsk, StateDigest,
+};
 use tillmesh::wire::message::{decode, encode};
 
 const TILL: TillId = TillId([0xa1; 16]);
@@ -91,9 +96,62 @@ fn bodies() -> Vec<(&'static str, Body)> {
     ]
 }
 
+/// Parts of the state, one of each.
+fn states() -> Vec<(&'static str, Body)> {
+    let mut registers = Registers::default();
+    let mut replaced = BTreeSet::new();
+    registers.apply(&edit(), &mut replaced).expect("a set takes all ids");
+    let replaced = replaced.into_iter().collect();
+    let Edit { entity: kind, id, .. } = edit();
+    let admission = Admission {
+        public_key: [9; 32],
+        pos_id: "POS-001".into(),
+        pos_name: "Caisse".into(),
+        rank: vec![1, 2, 3],
+        first_ms: 1_795_345_200_000,
+    };
+    let member = Member { till: TILL, admission: Some(admission), retired_ms: Some(1_795_345_200_001) };
+    vec![
+        ("op state entity", Body::State(State::Entity { kind, id, registers, replaced })),
+        ("op state member", Body::State(State::Member(member))),
+    ]
+}
+
+fn snapshot_messages() -> Vec<(&'static str, Message)> {
+    let key = || vec![1, 2, 3];
+    let head = Head { seq: 300, hash: RunningHash([1, 2, 3, 4, 5, 6, 7, 8]) };
+    let (snapshot, table) = (77, 4);
+    let ask = |ask| Message::Ask(ask);
+    let answer = |answer| Message::Answer(answer);
+    let log = LogHeader { origin: ORIGIN, base: RunningHash([9; 8]), head, hlc: Hlc(1 << 40), tail: [5; 32] };
+    let closes = vec![Close { origin: ORIGIN, seq: 12 }];
+    let part = Part { upto: key(), rows: 64, digest: [6; 16] };
+    let row = Op { hlc: Hlc(0), kind: 7, schema: 1, body: vec![0xee; 3] };
+    vec![
+        ("ask begin", ask(SnapshotAsk::Begin)),
+        ("ask parts", ask(SnapshotAsk::Parts { snapshot, table, after: vec![] })),
+        ("ask rows", ask(SnapshotAsk::Rows { snapshot, table, after: vec![], upto: key() })),
+        ("ask hashes", ask(SnapshotAsk::Hashes { snapshot, origin: ORIGIN, from: 2 })),
+        ("ask end", ask(SnapshotAsk::End { snapshot })),
+        (
+            "answer begun",
+            answer(SnapshotAnswer::Begun { snapshot, closes, logs: vec![log], tables: vec![(4, 10_000)] }),
+        ),
+        ("answer parts", answer(SnapshotAnswer::Parts { table, after: vec![], parts: vec![part], last: true })),
+        ("answer rows", answer(SnapshotAnswer::Rows { table, after: vec![], upto: key(), rows: vec![row] })),
+        (
+            "answer hashes",
+            answer(SnapshotAnswer::Hashes { origin: ORIGIN, from: 2, hashes: vec![RunningHash([7; 8]); 2] }),
+        ),
+        ("answer none", answer(SnapshotAnswer::None)),
+        ("answer not now", answer(SnapshotAnswer::NotNow)),
+    ]
+}
+
 fn messages() -> Vec<(&'static str, Message)> {
     let head = Head { seq: 300, hash: RunningHash([1, 2, 3, 4, 5, 6, 7, 8]) };
     let op = Op { hlc: Hlc(1 << 40), kind: 700, schema: 2, body: vec![0xff; 3] };
+    let heads = VersionVector::from_iter([(ORIGIN, head)]);
     vec![
         ("have", Message::Have(vec![(ORIGIN, head)])),
         ("want", Message::Want { origin: ORIGIN, from: 301, credit: 262_144 }),
@@ -102,7 +160,16 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("ping", Message::Ping(5)),
         ("pong", Message::Pong(u64::MAX)),
         ("peers", Message::Peers(vec![KnownPeer { till: TILL, address: "192.168.1.21:3030".into() }])),
+        ("closes", Message::Closes(vec![Close { origin: ORIGIN, seq: 12 }])),
+        ("acks", Message::Acks(vec![MemberAck { till: TILL, stamp: 1_795_345_200_000, level: 1, heads }])),
+        ("probe", Message::Probe { origin: ORIGIN, marks: vec![head] }),
+        ("below", Message::Below { origin: ORIGIN, floor: 200 }),
+        ("digest", Message::Digest(StateDigest { vector: [3; 8], sums: vec![(1, 5), (STOCK_SUM, u128::MAX)] })),
     ]
+}
+
+fn all_messages() -> Vec<(&'static str, Message)> {
+    messages().into_iter().chain(snapshot_messages()).collect()
 }
 
 fn golden_file() -> PathBuf {
@@ -139,9 +206,10 @@ fn check(made_now: &[(&str, Vec<u8>)]) {
 
 #[test]
 fn op_bodies_keep_their_bytes() {
-    let made_now: Vec<(&str, Vec<u8>)> = bodies().into_iter().map(|(n, b)| (n, b.to_op(Hlc(1)).body)).collect();
+    let all = || bodies().into_iter().chain(states());
+    let made_now: Vec<(&str, Vec<u8>)> = all().map(|(n, b)| (n, b.to_op(Hlc(1)).body)).collect();
     check(&made_now);
-    for (name, body) in bodies() {
+    for (name, body) in all() {
         let op = body.to_op(Hlc(1));
         assert_eq!(Body::from_op(&Op { body: golden()[name].clone(), ..op }), Ok(body), "{name} is still read");
     }
@@ -149,9 +217,9 @@ fn op_bodies_keep_their_bytes() {
 
 #[test]
 fn messages_keep_their_bytes() {
-    let made_now: Vec<(&str, Vec<u8>)> = messages().into_iter().map(|(n, m)| (n, encode(&m))).collect();
+    let made_now: Vec<(&str, Vec<u8>)> = all_messages().into_iter().map(|(n, m)| (n, encode(&m))).collect();
     check(&made_now);
-    for (name, message) in messages() {
+    for (name, message) in all_messages() {
         assert_eq!(decode(&golden()[name]), Ok(message), "{name} is still read");
     }
 }
@@ -165,9 +233,9 @@ fn the_running_hash_keeps_its_value() {
 
 #[test]
 fn every_variant_has_golden_bytes() {
-    let tags: std::collections::BTreeSet<u8> = messages().iter().map(|(_, m)| encode(m)[0]).collect();
-    assert_eq!(tags, (0..=6).collect(), "a message without a golden line");
-    assert!(decode(&[7]).is_err(), "a message that no golden line covers");
-    let kinds: std::collections::BTreeSet<u16> = bodies().iter().map(|(_, b)| b.to_op(Hlc(1)).kind).collect();
-    assert_eq!(kinds, (1..=6).collect(), "an op kind without a golden line");
+    let tags: BTreeSet<u8> = all_messages().iter().map(|(_, m)| encode(m)[0]).collect();
+    assert_eq!(tags, (0..=13).collect(), "a message without a golden line");
+    assert!(decode(&[14]).is_err(), "a message that no golden line covers");
+    let kinds: BTreeSet<u16> = bodies().iter().chain(&states()).map(|(_, b)| b.to_op(Hlc(1)).kind).collect();
+    assert_eq!(kinds, (1..=7).collect(), "an op kind without a golden line");
 }

@@ -25,6 +25,8 @@ pub enum ApiCommand {
     SyncNow(oneshot::Sender<Result<usize, CommandError>>),
     /// Admit a till that waits at the door.
     Admit(TillId, oneshot::Sender<Result<(), CommandError>>),
+    /// Look at every row of the database for damage.
+    Scrub(oneshot::Sender<Result<(), CommandError>>),
 }
 
 /// Why the agent did not do it.
@@ -91,6 +93,14 @@ pub(super) async fn sync(
 ) -> Result<(StatusCode, Json<AskedShape>), Problem> {
     let peers = api.command(ApiCommand::SyncNow).await?;
     Ok((StatusCode::ACCEPTED, Json(AskedShape { peers })))
+}
+
+pub(super) async fn scrub(
+    State(api): State<Api>,
+    MaybeJson(Nothing {}): MaybeJson<Nothing>,
+) -> Result<StatusCode, Problem> {
+    api.command(ApiCommand::Scrub).await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 /// Whether the till links with others.

@@ -43,6 +43,7 @@ pub(super) fn table() -> Vec<Route> {
         write("post", "/v1/p2p/reconnect", control::reconnect),
         write("post", "/v1/p2p/enabled", control::enabled),
         write("post", "/v1/p2p/sync", control::sync),
+        write("post", "/v1/store/scrub", control::scrub),
         write("post", "/v1/tickets", tickets::create),
         get(Loopback, "/v1/tickets", tickets::list),
         get(Loopback, "/v1/tickets/{id}", tickets::one),

@@ -71,6 +71,8 @@ pub struct AgentStatus {
     pub held_elsewhere: Option<(Origin, Seq)>,
     /// The state that the status LED shows.
     pub led: String,
+    /// The snapshot that is being taken of another till, where this one lacks what no till keeps as single changes any more.
+    pub snapshot: Option<Snapshot>,
     /// All other tills of the store that it knows of.
     pub peers: Vec<Peer>,
     /// Tills that wait to be admitted.
@@ -135,6 +137,20 @@ pub enum PeerState {
     Connected,
     /// Will not be linked: another currency, retired, too old.
     Refused,
+}
+
+/// How far the taking of a snapshot is.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "SnapshotProgress"))]
+pub struct Snapshot {
+    /// The human name of the till that gives it.
+    pub from: String,
+    /// Rows that are here.
+    pub rows: u64,
+    /// About how many it has.
+    pub of: u64,
 }
 
 /// A till that waits to be admitted.
@@ -252,14 +268,18 @@ pub(super) struct CountsShape {
     products: u64,
     categories: u64,
     customers: u64,
-    /// Ops of all tills.
+    /// Ops of all tills, compacted ones included.
     ops: u64,
+    /// Those of them that are kept one by one, for tills that may lack them.
+    ops_kept: u64,
     /// Ops that this version cannot apply, kept for one that can.
     held: u64,
     /// Things for a person to settle.
     conflicts: u64,
     /// The database's size.
     bytes: u64,
+    /// How much of it is free for what comes.
+    bytes_free: u64,
 }
 
 /// How the database is.
@@ -283,9 +303,11 @@ impl From<Counts> for CountsShape {
             categories: counts.categories,
             customers: counts.customers,
             ops: counts.ops,
+            ops_kept: counts.ops_kept,
             held: counts.held,
             conflicts: counts.conflicts,
             bytes: counts.bytes,
+            bytes_free: counts.bytes_free,
         }
     }
 }

@@ -144,6 +144,11 @@ impl Alerts {
         }
     }
 
+    /// Whether a cause of a code is at work.
+    pub(super) fn is_set(&self, code: Code) -> bool {
+        self.causes.keys().any(|(c, _)| *c == code)
+    }
+
     /// Forgets causes of a code whose subject is not among those that still are.
     pub(super) fn keep(&mut self, code: Code, still: impl Fn(&str) -> bool) {
         self.causes.retain(|(c, subject), _| *c != code || still(subject));

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::alerts::{Alerts, Code};
 use super::clock::{self, Uptime};
+use super::driver::upkeep::{SCRUB_NOTE, Upkeep};
 use super::driver::{Driver, Ears, Parts};
 use super::machine::{MACHINE_NOTE, Machine};
 use crate::api::{self, AgentStatus, ApiCommand, ApiContext, LogRing};
@@ -140,12 +141,13 @@ fn assemble(
         heads: known.heads,
         auto_sync: config.p2p.auto_sync,
         acks: known.acks,
-        closes: Closes::default(),
+        closes: known.closes,
         level: LEVEL,
-        stamp: clock::now().wall_ms,
+        stamp: known.stamp.max(clock::now().wall_ms),
         started: uptime.ms(),
-        uncovered: 0,
+        uncovered: known.uncovered,
     });
+    let upkeep = Upkeep::new(known.running_ms, known.scrubbed_ms, uptime.ms());
     let mut candidates = Candidates::new(till);
     let proved = known.peers.iter().flat_map(|p| p.addresses.iter().filter_map(|a| Some((p.till, a.parse().ok()?))));
     candidates.restore(proved);
@@ -171,6 +173,7 @@ fn assemble(
         status,
         remembered: known.peers,
         admission,
+        upkeep,
         config: manager,
     });
     let ears = Ears { mesh: mesh_heard, store, discovery: discovery_heard, commands };
@@ -316,6 +319,7 @@ fn first_status(config: &Config, till: TillId, boot: BootId) -> AgentStatus {
         discovery_running: false,
         led: LedState::Starting.name().to_owned(),
         held_elsewhere: None,
+        snapshot: None,
         peers: Vec::new(),
         pending: Vec::new(),
         alerts: Vec::new(),
@@ -335,6 +339,13 @@ struct Known {
     heads: crate::model::vector::VersionVector,
     acks: std::collections::BTreeMap<TillId, MemberAck>,
     peers: Vec<store::RememberedPeer>,
+    closes: Closes,
+    uncovered: u64,
+    /// How long this database's agent has run in all, and had when the database was last scrubbed.
+    running_ms: u64,
+    scrubbed_ms: u64,
+    /// The greatest time that the database remembers.
+    stamp: u64,
 }
 
 impl Known {
@@ -346,6 +357,11 @@ impl Known {
                     heads: reader.vector()?,
                     acks: reader.acks()?,
                     peers: reader.peers()?,
+                    closes: reader.closes()?,
+                    uncovered: reader.uncovered()?,
+                    running_ms: reader.running_ms()?,
+                    scrubbed_ms: reader.memory(SCRUB_NOTE)?.and_then(|text| text.parse().ok()).unwrap_or(0),
+                    stamp: reader.high_water()?.ms(),
                 })
             })
             .await

@@ -27,8 +27,12 @@ pub struct Counts {
     pub conflicts: u64,
     /// Ops of all logs, compacted ones included.
     pub ops: u64,
+    /// Ops of all logs that are kept one by one.
+    pub ops_kept: u64,
     /// The size of the database, in bytes, without its write-ahead log.
     pub bytes: u64,
+    /// How much of it is free for what comes, in bytes.
+    pub bytes_free: u64,
 }
 
 impl Reader {
@@ -63,7 +67,10 @@ fn counts(conn: &Connection) -> Result<Counts, StoreError> {
         customers: living(EntityKind::Customer)?,
         held: number("SELECT count(*) FROM held")?,
         conflicts: conflicts::count(conn)?,
-        ops: number("SELECT coalesce(sum(head), 0) FROM origin")?,
+        // Logs of a snapshot that is being taken are not ours yet.
+        ops: number("SELECT coalesce(sum(head), 0) FROM origin WHERE own < 3")?,
+        ops_kept: number("SELECT coalesce(sum(head - floor), 0) FROM origin WHERE own < 3")?,
         bytes: number("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")?,
+        bytes_free: number("SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size")?,
     })
 }

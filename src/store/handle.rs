@@ -154,6 +154,17 @@ impl Store {
         self.giving.answer(link, ask).await
     }
 
+    /// Reads what takes long, on the thread that gives snapshots: neither reading nor writing waits for it.
+    ///
+    /// # Errors
+    /// Those of `read`; the database's; [`StoreError::Closed`].
+    pub async fn study<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.giving.study(read).await
+    }
+
     /// A link is gone: what is given on it is given up.
     pub fn forget_link(&self, link: u64) {
         self.giving.forget(link);

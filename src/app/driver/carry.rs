@@ -11,9 +11,7 @@ use crate::model::close::Close;
 use crate::model::id::Origin;
 use crate::model::op::{Head, OpBatch, Seq};
 use crate::store::{OpsRead, Reply, Request, Store, StoreError};
-use crate::sync::{
-    BATCH_OPS_MAX, Comparison, Input, Key, LinkId, Part, SnapshotAnswer, SnapshotAsk, Taking,
-};
+use crate::sync::{BATCH_OPS_MAX, Comparison, Input, Key, LinkId, Part, SnapshotAsk, Taking};
 
 /// Uncovered rows that are authored in one request: a few milliseconds of the store's time.
 const ADOPT_ROWS: usize = 128;
@@ -47,16 +45,14 @@ impl Driver {
     pub(super) fn read_ops(&self, link: LinkId, origin: Origin, from: Seq, bytes_max: usize) {
         self.ask_store(move |store| async move {
             let read = store.read(move |reader| reader.ops(origin, from, BATCH_OPS_MAX, bytes_max)).await;
-            let batch = match read {
-                Ok(OpsRead::Batch(batch)) => Some(batch),
-                Ok(OpsRead::Nothing) => None,
-                Ok(OpsRead::Compacted(floor)) => return Some(Input::ReadBelow { link, origin, floor }),
-                Err(error) => {
-                    warn!("P2P: ops of {origin} from {from} cannot be read: {error}");
-                    None
-                }
-            };
-            Some(Input::Read { link, origin, batch })
+            let read = read.unwrap_or_else(|error| {
+                warn!("P2P: ops of {origin} from {from} cannot be read: {error}");
+                OpsRead::Nothing
+            });
+            Some(match read {
+                OpsRead::Compacted(floor) => Input::ReadBelow { link, origin, floor },
+                read => Input::Read { link, origin, batch: read.batch() },
+            })
         });
     }
 
@@ -95,10 +91,7 @@ impl Driver {
 
     pub(super) fn answer_ask(&self, link: LinkId, ask: SnapshotAsk) {
         self.ask_store(move |store| async move {
-            let answer = store.answer(link.0, ask).await.unwrap_or_else(|error| {
-                warn!("P2P: a snapshot cannot be given: {error}");
-                SnapshotAnswer::NotNow
-            });
+            let answer = store.answer(link.0, ask).await;
             Some(Input::Answer { link, answer })
         });
     }
@@ -106,7 +99,8 @@ impl Driver {
     pub(super) fn compare_parts(&self, session: u64, table: u16, after: Key, parts: Vec<Part>) {
         self.ask_store(move |store| async move {
             let all = parts.len();
-            let differ = store.differing_parts(table, after, parts).await.unwrap_or_else(|error| {
+            let differ = store.study(move |reader| reader.differing_parts(table, &after, &parts)).await;
+            let differ = differ.unwrap_or_else(|error| {
                 warn!("P2P: parts of a snapshot cannot be compared, taking them all: {error}");
                 (0..all).collect()
             });

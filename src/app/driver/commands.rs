@@ -24,6 +24,10 @@ impl Driver {
             }
             ApiCommand::SetEnabled(enabled, answer) => self.set_enabled(enabled, answer),
             ApiCommand::Admit(till, answer) => self.admit(till, answer),
+            ApiCommand::Scrub(answer) => {
+                self.scrub_now();
+                let _ = answer.send(Ok(()));
+            }
         }
         self.changed = true;
     }

@@ -1,16 +1,17 @@
 //! Between the mesh and the replica, and between the replica and the store.
 
+use std::net::SocketAddr;
+
 use tracing::{debug, info, warn};
 
 use super::super::alerts::Code;
 use super::super::clock;
-use super::{Answer, Driver, Link, Member, Waiting};
+use super::{Driver, Link, Member, Waiting};
 use crate::config::Admission;
 use crate::mesh::{LinkEnd, LinkUp, MeshEvent, Refused, SendError};
-use crate::model::id::{Origin, TillId};
-use crate::model::op::{OpBatch, Seq};
-use crate::store::{OpsRead, Reply, Request, StoreError, StoreEvent};
-use crate::sync::{BATCH_OPS_MAX, CloseReason, Event, Input, KnownPeer, LinkId, Output};
+use crate::model::id::TillId;
+use crate::store::StoreEvent;
+use crate::sync::{CloseReason, Event, Input, KnownPeer, LinkId, Output, SnapshotProgress};
 use crate::wire::frame::Bye;
 use crate::wire::hello::Refusal;
 use crate::wire::message;
@@ -94,6 +95,10 @@ impl Driver {
                 self.candidates.told(till, [listens_at]);
             }
         }
+        if till == self.till {
+            warn!(peer = %up.addr, "P2P: another box, at {}, has this till's key", up.addr);
+            self.set_alert(Code::Fork, "key", Some(format!("another box, at {}, has this till's key", up.addr)));
+        }
         let boot = up.hello.boot;
         debug!(peer = %till, "P2P: link {} to {name} at {}, dialled by us: {}", link.0, up.addr, up.dialled_by_us);
         let member = self.members.entry(till).or_default();
@@ -128,6 +133,7 @@ impl Driver {
         if let Some(member) = self.members.get_mut(&gone.till) {
             member.last_seen_ms = Some(clock::now().wall_ms);
         }
+        self.store.forget_link(link.0);
         self.feed(Input::LinkDown { link });
     }
 
@@ -144,6 +150,9 @@ impl Driver {
                 }
                 for (origin, head) in committed.heads {
                     self.feed(Input::Applied { origin, head });
+                }
+                if let Some(logs) = committed.logs {
+                    self.feed(Input::Logs { vector: logs.vector, closes: logs.closes });
                 }
                 if committed.roster {
                     self.read_roster();
@@ -173,9 +182,18 @@ impl Driver {
                 Output::Send { link, message } => self.send(link, &message::encode(&message)),
                 Output::Apply(batch) => self.apply(batch),
                 Output::Read { link, origin, from, bytes_max } => self.read_ops(link, origin, from, bytes_max),
+                Output::End(closes) => self.end(closes),
+                Output::LeaveOrigin(origin) => self.leave_origin(origin),
+                Output::Compare { link, origin, marks } => self.compare(link, origin, marks),
+                Output::Ask { link, ask } => self.answer_ask(link, ask),
+                Output::CompareParts { session, table, after, parts } => {
+                    self.compare_parts(session, table, after, parts);
+                }
+                Output::Take { session, what } => self.take(session, what),
+                Output::Adopt => self.adopt(),
+                Output::Digest => self.digest(),
                 Output::Close { link, reason } => self.close(link, reason),
                 Output::Event(event) => self.on_event(event),
-                _ => {}
             }
         }
     }
@@ -204,36 +222,6 @@ impl Driver {
         entry.handle.close(bye);
     }
 
-    fn apply(&self, batch: OpBatch) {
-        let origin = batch.origin;
-        let (store, answers) = (self.store.clone(), self.answers.clone());
-        tokio::spawn(async move {
-            let head = match store.submit(Request::Apply(batch)).await {
-                Ok(Reply::NotContinuing { head, .. }) => Some(head),
-                // The commit's event tells the replica.
-                Ok(_) | Err(StoreError::Closed) => return,
-                Err(_) => None,
-            };
-            let _ = answers.send(Answer::Input(Input::NotApplied { origin, head }));
-        });
-    }
-
-    fn read_ops(&self, link: LinkId, origin: Origin, from: Seq, bytes_max: usize) {
-        let (store, answers) = (self.store.clone(), self.answers.clone());
-        tokio::spawn(async move {
-            let read = store.read(move |reader| reader.ops(origin, from, BATCH_OPS_MAX, bytes_max)).await;
-            let read = read.unwrap_or_else(|error| {
-                warn!("P2P: ops of {origin} from {from} cannot be read: {error}");
-                OpsRead::Nothing
-            });
-            let input = match read {
-                OpsRead::Compacted(floor) => Input::ReadBelow { link, origin, floor },
-                read => Input::Read { link, origin, batch: read.batch() },
-            };
-            let _ = answers.send(Answer::Input(input));
-        });
-    }
-
     fn on_event(&mut self, event: Event) {
         self.changed = true;
         match event {
@@ -246,7 +234,9 @@ impl Driver {
             Event::PeersTold(peers) => self.on_told(peers),
             Event::Fork { origin, seen_at } => {
                 let who = self.name_of(seen_at);
-                warn!("P2P: two contents under origin {origin}, one of them at {who}");
+                warn!(
+                    "P2P: two contents under origin {origin}, one of them at {who}: its branches get names of their own"
+                );
                 self.set_alert(Code::Fork, &origin.to_string(), Some(format!("origin {origin}, seen at {who}")));
             }
             Event::OwnOriginAhead { seen_at } => {
@@ -254,11 +244,34 @@ impl Driver {
                 warn!("P2P: {who} has more of this till's own changes than this till: its database is an old copy");
                 self.set_alert(Code::Fork, "", Some(format!("{who} has more of this till's own changes than itself")));
             }
-            Event::Snapshot(_) | Event::SnapshotOver { .. } | Event::Divergence { .. } => {}
+            Event::Snapshot(progress) => self.on_snapshot(progress),
+            Event::SnapshotOver { complete } => {
+                info!("P2P: {}", if complete { "a snapshot was taken whole" } else { "a snapshot broke off" });
+                self.snapshot = None;
+                if complete && self.alerts.is_set(Code::StoreDamaged) {
+                    self.scrub_now();
+                }
+            }
+            Event::Divergence { till, differ } => {
+                let who = self.name_of(till);
+                if differ {
+                    warn!(peer = %till, "P2P: {who} holds the same changes and another state: comparing and fetching again");
+                }
+                self.set_alert(Code::Divergence, &till.to_string(), differ.then_some(who));
+            }
             Event::Synced { received, complete } => {
                 info!("P2P: synchronised on demand, {received} changes received, complete: {complete}");
             }
         }
+    }
+
+    fn on_snapshot(&mut self, progress: SnapshotProgress) {
+        let who = self.name_of(progress.from);
+        let tenth = |p: &SnapshotProgress| p.rows.min(p.of) * 10 / p.of.max(1);
+        if self.snapshot.as_ref().is_none_or(|before| tenth(before) != tenth(&progress)) {
+            info!("P2P: taking a snapshot from {who}: {} of about {} rows are here", progress.rows, progress.of);
+        }
+        self.snapshot = Some(progress);
     }
 
     fn on_told(&mut self, peers: Vec<KnownPeer>) {
@@ -270,10 +283,33 @@ impl Driver {
         self.retarget();
     }
 
-    /// Tells peers of the tills that we are linked to, and where those listen.
+    /// Tells peers of the tills that we are linked to, and where those listen. A link-local address means nothing on another machine.
     fn tell_known(&mut self) {
-        let known = self.links.values().filter(|l| l.hello.port != 0);
+        let known = self.links.values().filter(|l| l.hello.port != 0 && !is_link_local(&l.address));
         let known = known.map(|l| KnownPeer { till: l.till, address: l.address.clone() }).collect();
         self.feed(Input::Known(known));
+    }
+}
+
+fn is_link_local(address: &str) -> bool {
+    match address.parse() {
+        Ok(SocketAddr::V6(v6)) => v6.ip().is_unicast_link_local(),
+        Ok(SocketAddr::V4(v4)) => v4.ip().is_link_local(),
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_link_local;
+
+    #[test]
+    fn addresses_that_mean_nothing_elsewhere_are_known() {
+        for local in ["[fe80::1%2]:3030", "[fe80::1]:3030", "169.254.3.4:3030"] {
+            assert!(is_link_local(local), "{local}");
+        }
+        for wide in ["192.168.1.20:3030", "[fd00::1]:3030", "[2001:db8::1]:3030"] {
+            assert!(!is_link_local(wide), "{wide}");
+        }
     }
 }

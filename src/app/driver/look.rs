@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::alerts::{self, Code};
 use super::super::clock;
 use super::{Driver, Link};
-use crate::api::{Alert, Peer, PeerState, PendingTill, Severity, Words};
+use crate::api::{Alert, Peer, PeerState, PendingTill, Severity, Snapshot, Words};
 use crate::board::led::{Facts, LedState};
 use crate::model::clock::ClockQuality;
 use crate::model::id::TillId;
@@ -40,6 +40,8 @@ impl Driver {
         let linked = tills.iter().filter(|till| online(**till)).count();
         let fault = self.alerts.raised(now).iter().any(|a| matches!(a.code, Code::StoreFault | Code::PortInUse));
         let behind = views.iter().map(|v| v.behind).max().unwrap_or(0);
+        // A snapshot counts as lacking something, even where its rows are not known to be many.
+        let behind = behind.max(u64::from(self.snapshot.is_some()));
         let facts = Facts { started: true, fault, enabled: self.enabled, others: tills.len(), linked, behind };
         self.publish(now, wall.quality, &views, LedState::of(facts));
     }
@@ -59,6 +61,11 @@ impl Driver {
         status.discovery_running = self.enabled && self.discovery_enabled;
         status.led = led.name().to_owned();
         status.held_elsewhere = Some((self.replica.origin(), self.replica.held_elsewhere()));
+        status.snapshot = self.snapshot.map(|progress| Snapshot {
+            from: self.name_of(progress.from),
+            rows: progress.rows,
+            of: progress.of,
+        });
         status.peers = self.members.keys().map(|till| self.peer(now, *till, views)).collect();
         status.pending = self
             .pending

@@ -40,7 +40,7 @@ impl Driver {
         self.memory.due = None;
         for till in std::mem::take(&mut self.memory.acked) {
             if let Some(ack) = self.replica.held_by(till) {
-                self.remember(Remember::Ack { ack, seen_run_ms: 0 });
+                self.remember(Remember::Ack { ack, seen_run_ms: self.upkeep.run_ms(now) });
             }
         }
     }

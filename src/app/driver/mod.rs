@@ -1,10 +1,12 @@
 //! The task that holds the replica: it hears the mesh, the store, discovery and the API, feeds the replica, and carries out what that
 //! wants. One task, so that the replica needs no lock.
 
+mod carry;
 mod commands;
 mod links;
 mod look;
 mod memory;
+pub(super) mod upkeep;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -22,10 +24,11 @@ use crate::discovery::{Candidates, DiscoveryEvent, DiscoveryHandle, Kin, TargetK
 use crate::mesh::{LinkHandle, MeshEvent, MeshHandle, Target};
 use crate::model::id::TillId;
 use crate::store::{Remember, RememberedPeer, Request, RosterEntry, Store, StoreEvent};
-use crate::sync::{Input, LinkId, Replica};
+use crate::sync::{Input, LinkId, Replica, SnapshotProgress};
 use crate::wire::hello::Hello;
 
 use memory::Memory;
+use upkeep::Upkeep;
 
 /// What a driver is made of.
 pub(super) struct Parts {
@@ -43,6 +46,7 @@ pub(super) struct Parts {
     pub(super) remembered: Vec<RememberedPeer>,
     /// How this till enters the roster.
     pub(super) admission: Request,
+    pub(super) upkeep: Upkeep,
 }
 
 /// Where a driver hears.
@@ -82,6 +86,9 @@ pub(super) struct Driver {
     found: HashMap<TillId, String>,
     listening: Option<u16>,
     memory: Memory,
+    upkeep: Upkeep,
+    /// The snapshot that is being taken.
+    snapshot: Option<SnapshotProgress>,
     /// What the store and the disk answered, to be fed to the replica.
     answers: mpsc::UnboundedSender<Answer>,
     answered: mpsc::UnboundedReceiver<Answer>,
@@ -98,6 +105,7 @@ pub(super) struct Driver {
 /// An answer that came in later.
 enum Answer {
     Input(Input),
+    Upkeep(upkeep::Done),
     Roster(Vec<RosterEntry>),
     Enabled {
         enabled: bool,
@@ -163,6 +171,8 @@ impl Driver {
             found: HashMap::new(),
             listening: None,
             memory: Memory::default(),
+            upkeep: parts.upkeep,
+            snapshot: None,
             answers,
             answered,
             base,
@@ -234,19 +244,27 @@ impl Driver {
             self.feed(Input::Tick);
         }
         self.keep_acks(now);
+        self.keep_up(now);
         self.look(now);
     }
 
     fn next_wake(&self) -> Option<u64> {
-        [self.replica.next_tick(), self.memory.due(), self.alerts.next(self.looked_ms), self.next_publish()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.replica.next_tick(),
+            self.memory.due(),
+            self.upkeep.due(),
+            self.alerts.next(self.looked_ms),
+            self.next_publish(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn on_answer(&mut self, answer: Answer) {
         match answer {
             Answer::Input(input) => self.feed(input),
+            Answer::Upkeep(done) => self.on_upkeep(done),
             Answer::Roster(roster) => self.on_roster(roster),
             Answer::Enabled { enabled, identity } => {
                 self.remember(Remember::Note { key: IDENTITY_NOTE.into(), value: Some(identity) });

@@ -8,8 +8,8 @@ use tracing::{info, warn};
 
 use super::super::alerts::Code;
 use super::{Answer, Driver};
-use crate::store::{Remember, Reply, Request, ScrubPlace, ScrubStep};
-use crate::sync::Input;
+use crate::store::{Damage, Remember, Reply, Request, ScrubPlace, ScrubStep};
+use crate::sync::{Input, table};
 
 /// The note under which the database keeps when it was last scrubbed.
 pub(in super::super) const SCRUB_NOTE: &str = "scrubbed-run-ms";
@@ -30,7 +30,7 @@ const SCRUB_ROWS: usize = 500;
 const NAMED_MAX: usize = 3;
 
 #[derive(Debug)]
-pub(super) struct Upkeep {
+pub(in super::super) struct Upkeep {
     /// Running time of earlier starts.
     before_ms: u64,
     compact_at: Option<u64>,
@@ -49,7 +49,7 @@ pub(super) enum Done {
 
 impl Upkeep {
     /// `scrubbed_ms`: when the last scrub ended, in running time.
-    pub(super) fn new(before_ms: u64, scrubbed_ms: u64, now: u64) -> Self {
+    pub(in super::super) fn new(before_ms: u64, scrubbed_ms: u64, now: u64) -> Self {
         let due = (scrubbed_ms + SCRUB_EVERY_MS).saturating_sub(before_ms);
         Self {
             before_ms,
@@ -90,9 +90,9 @@ impl Driver {
         }
         if self.upkeep.scrub_at.is_some_and(|at| at <= now) {
             self.upkeep.scrub_at = None;
-            let (store, answers, place) = (self.store.clone(), self.answers.clone(), self.upkeep.place.clone());
+            let (store, answers, place) = (self.store.clone(), self.answers.clone(), self.upkeep.place);
             tokio::spawn(async move {
-                let step = store.read(move |reader| reader.scrub(&place, SCRUB_ROWS)).await;
+                let step = store.read(move |reader| reader.scrub(place, SCRUB_ROWS)).await;
                 let step = step.inspect_err(|error| warn!("the database could not be scrubbed: {error}")).ok();
                 let _ = answers.send(Answer::Upkeep(Done::Scrubbed(step)));
             });
@@ -111,7 +111,7 @@ impl Driver {
     }
 
     fn on_scrubbed(&mut self, now: u64, step: ScrubStep) {
-        self.upkeep.damaged.extend(step.damaged.iter().map(ToString::to_string));
+        self.upkeep.damaged.extend(step.damaged.iter().map(name_of));
         if let Some(next) = step.next {
             self.upkeep.place = next;
             self.upkeep.scrub_at = Some(now + SCRUB_PAUSE_MS);
@@ -143,5 +143,16 @@ impl Driver {
         self.upkeep.place = ScrubPlace::default();
         self.upkeep.damaged.clear();
         self.upkeep.scrub_at = Some(self.uptime.ms());
+    }
+}
+
+/// A damaged row, for a person.
+fn name_of(damage: &Damage) -> String {
+    match damage {
+        Damage::Record { table: table::TICKET, id } => format!("ticket {id}"),
+        Damage::Record { table: table::REFUND, id } => format!("refund {id}"),
+        Damage::Record { id, .. } => format!("stock movement {id}"),
+        Damage::Entity { kind, id } => format!("{kind:?} {id}").to_lowercase(),
+        Damage::Op { origin, seq } => format!("change {seq} of {origin}"),
     }
 }

@@ -53,6 +53,15 @@ impl Reader {
         Ok(statement.query_row([], |row| origin_at(row, 0))?)
     }
 
+    /// The greatest time that this till has written.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn high_water(&self) -> Result<Hlc, StoreError> {
+        let mut query = self.conn().prepare_cached("SELECT coalesce(max(hlc), 0) FROM origin WHERE own IN (1, 2)")?;
+        Ok(Hlc(query.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned()))
+    }
+
     /// Ops of one log from a place on, to be sent: at least one, at most `ops_max`, no more than fit `bytes_max` on the wire beyond
     /// the first.
     ///

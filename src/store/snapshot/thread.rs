@@ -1,6 +1,7 @@
-//! The thread that gives snapshots, apart from the writer's and the reader's: a part may take a second, and nobody waits for it.
+//! The thread that gives snapshots, and reads what takes long, apart from the writer's and the reader's: a part may take a second, and
+//! nobody waits for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -8,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::super::error::StoreError;
+use super::super::reader::Reader;
 use super::giver::SnapshotGiver;
 use crate::sync::{SnapshotAnswer, SnapshotAsk};
 
@@ -18,6 +21,7 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 enum Job {
     Answer(u64, SnapshotAsk, oneshot::Sender<SnapshotAnswer>),
     Forget(u64),
+    Study(Box<dyn FnOnce(Result<&Reader, StoreError>) + Send>),
 }
 
 /// The thread, where it runs: from the first question until nothing has been given for a while.
@@ -45,6 +49,21 @@ impl Giving {
         answered.await.unwrap_or(SnapshotAnswer::NotNow)
     }
 
+    /// Reads what takes long.
+    ///
+    /// # Errors
+    /// Those of `read`, or the database's where it cannot be opened for reading.
+    pub(in crate::store) async fn study<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        // Who asked may have gone.
+        let job = Job::Study(Box::new(move |reader| drop(answer.send(reader.and_then(read)))));
+        self.send(job)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
     /// A link is gone.
     pub(in crate::store) fn forget(&self, link: u64) {
         if let Some(jobs) = &*lock(&self.running) {
@@ -68,9 +87,8 @@ impl Giving {
             None => job,
         };
         let (jobs, receive) = channel();
-        let giver = SnapshotGiver::new(self.path.to_path_buf());
-        let slot = Arc::downgrade(&self.running);
-        thread::Builder::new().name("till-give".into()).spawn(move || give(giver, &receive, &slot))?;
+        let (path, slot) = (self.path.clone(), Arc::downgrade(&self.running));
+        thread::Builder::new().name("till-give".into()).spawn(move || give(&path, &receive, &slot))?;
         // The thread is there: it holds the other end.
         drop(jobs.send(job));
         *running = Some(jobs);
@@ -83,7 +101,8 @@ fn lock(running: &Running) -> MutexGuard<'_, Option<Sender<Job>>> {
     running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn give(mut giver: SnapshotGiver, jobs: &Receiver<Job>, slot: &Weak<Running>) {
+fn give(path: &Path, jobs: &Receiver<Job>, slot: &Weak<Running>) {
+    let mut giver = SnapshotGiver::new(path.to_path_buf());
     let started = Instant::now();
     let now_ms = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     loop {
@@ -93,6 +112,10 @@ fn give(mut giver: SnapshotGiver, jobs: &Receiver<Job>, slot: &Weak<Running>) {
                 drop(answer.send(giver.answer(link, ask, now_ms())));
             }
             Ok(Job::Forget(link)) => giver.forget(link),
+            Ok(Job::Study(study)) => match Reader::open(path) {
+                Ok(reader) => study(Ok(&reader)),
+                Err(error) => study(Err(error)),
+            },
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
                 giver.expire(now_ms());
