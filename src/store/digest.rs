@@ -41,6 +41,11 @@ pub(super) fn entity_share(kind: EntityKind, id: Uuid, registers: &[u8]) -> u128
     share(&hash.into())
 }
 
+/// Whether an entity's row is what was once put in: its registers are those that its share was made of.
+pub(super) fn is_sound(kind: EntityKind, id: Uuid, registers: &[u8], share: [u8; 16]) -> bool {
+    entity_share(kind, id, registers).to_be_bytes() == share
+}
+
 /// The share of an id that was replaced.
 pub(super) fn replaced_share(kind: EntityKind, id: Uuid, replaced: u64) -> u128 {
     share(&content_hash(&canonical(&(kind, id, replaced))))

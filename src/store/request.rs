@@ -9,7 +9,7 @@ use crate::model::clock::ClockQuality;
 use crate::model::close::{Close, Closes};
 use crate::model::id::{Origin, TillId, Uuid};
 use crate::model::movement::MovementKind;
-use crate::model::op::{Head, OpBatch};
+use crate::model::op::{Head, OpBatch, Seq};
 use crate::model::register::{EntityKind, Value};
 use crate::model::ticket::{Refund, Sale};
 use crate::model::vector::VersionVector;
@@ -172,6 +172,14 @@ pub enum Request {
         run_ms: u64,
         /// At most so many.
         ops_max: usize,
+    },
+    /// Mends an op that the scrub found damaged, where it can be; else its log is compacted up to it, since the state has what it did.
+    /// Answered by [`Reply::Done`].
+    Mend {
+        /// Whose log.
+        origin: Origin,
+        /// Its place there.
+        seq: Seq,
     },
     /// Keeps something that is this till's alone. Answered by [`Reply::Done`].
     Remember(Remember),

@@ -103,6 +103,7 @@ impl<'a> Work<'a> {
             Request::Compact { run_ms, ops_max } => self.compact(run_ms, ops_max),
             Request::Take { session, what } => self.take(session, &what),
             Request::Adopt { rows_max } => self.adopt(rows_max),
+            Request::Mend { origin, seq } => self.mend(origin, seq),
             Request::Remember(what) => memory::remember(self.conn, &what, self.now.wall_ms).map(|()| Reply::Done),
         }
     }

@@ -78,8 +78,7 @@ fn join(
 /// The registers in a row, where they are what its sum says.
 fn sound(row: &Row<'_>, kind: EntityKind, id: Uuid) -> rusqlite::Result<Option<Registers>> {
     let bytes = row.get_ref(1)?.as_blob()?;
-    let sum = u128::from_be_bytes(row.get(2)?);
-    let is_sound = digest::entity_share(kind, id, bytes) == sum;
+    let is_sound = digest::is_sound(kind, id, bytes, row.get(2)?);
     is_sound.then(|| decoded(row, 1)).transpose()
 }
 

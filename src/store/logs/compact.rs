@@ -140,7 +140,7 @@ fn ack_of(conn: &Connection, till: TillId, origin: Origin, log: &Row) -> Result<
 }
 
 /// Deletes a log's ops up to one, and packs their hashes.
-fn compact(conn: &Connection, origin: Origin, mut log: Row, upto: Seq) -> Result<(), StoreError> {
+pub(super) fn compact(conn: &Connection, origin: Origin, mut log: Row, upto: Seq) -> Result<(), StoreError> {
     let packed = log.hashes(conn, log.floor + 1, upto)?;
     if packed.len() as u64 != upto - log.floor {
         return Err(StoreError::Damaged(format!("the log of {origin} has a gap below op {upto}")));

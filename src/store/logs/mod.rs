@@ -9,6 +9,7 @@ mod compare;
 mod ends;
 mod hashes;
 mod install;
+mod mend;
 mod read;
 mod row;
 
@@ -19,6 +20,7 @@ use rusqlite::{Connection, OptionalExtension};
 pub(in crate::store) use self::apply::{held_key, held_op};
 pub use self::compact::{KEEP_MS, LAPSE_MS};
 pub(super) use self::compact::{member_clock, tickets_between};
+pub(in crate::store) use self::mend::op_rows;
 pub use self::read::{LogSizes, OpsRead};
 pub(super) use self::row::Row;
 

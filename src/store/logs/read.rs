@@ -82,14 +82,23 @@ impl Reader {
         }
         let hash = log.hash_at(conn, from - 1)?;
         let mut batch = OpBatch { origin, before: Head { seq: from - 1, hash }, ops: Vec::new() };
-        let mut bytes = 0;
+        let (mut bytes, mut after) = (0, hash);
         let mut statement = conn.prepare_cached(
-            "SELECT hlc, kind, schema, body, rec FROM op WHERE origin_idx = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3",
+            "SELECT hlc, kind, schema, body, rec, hash FROM op WHERE origin_idx = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3",
         )?;
         let limit = i64::try_from(ops_max).unwrap_or(i64::MAX);
         let mut rows = statement.query((log.idx, from.cast_signed(), limit))?;
         while let Some(row) = rows.next()? {
             let op = op_of_row(conn, row)?;
+            after = after.after(&op);
+            // A damaged op, sent, would be another branch of the log. See [`super::mend`].
+            if after.0 != row.get::<_, [u8; 8]>(5)? {
+                let seq = from + batch.ops.len() as u64;
+                return match batch.ops.is_empty() {
+                    true => Err(StoreError::Damaged(format!("op {seq} of {origin}"))),
+                    false => Ok(OpsRead::Batch(batch)),
+                };
+            }
             bytes += op.wire_len();
             if bytes > bytes_max && !batch.ops.is_empty() {
                 break;

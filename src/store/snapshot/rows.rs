@@ -101,7 +101,7 @@ fn scan_entities(conn: &Connection, after: &[u8], see: See<'_>) -> Result<(), St
     while let Some(row) = rows.next()? {
         let (kind, id) = (entity::of_number(row.get(1)?)?, Uuid::from_bytes(row.get(2)?));
         let bytes = blob(row, 3)?;
-        let is_sound = digest::entity_share(kind, id, bytes).to_be_bytes() == row.get::<_, [u8; 16]>(4)?;
+        let is_sound = digest::is_sound(kind, id, bytes, row.get(4)?);
         let registers = postcard::from_bytes::<Registers>(bytes).ok().filter(|_| is_sound);
         let sound = registers.is_some();
         for (n, state) in (0u16..).zip(parts_of(conn, row.get(0)?, (kind, id), registers.unwrap_or_default())?) {

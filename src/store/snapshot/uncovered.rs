@@ -57,7 +57,7 @@ pub(super) fn remove(conn: &Connection, of: &Uncovered) -> Result<(), StoreError
 }
 
 /// The logs of this session's snapshot are put in.
-pub(super) fn cover(conn: &Connection, session: u64) -> Result<(), StoreError> {
+pub(in crate::store) fn cover(conn: &Connection, session: u64) -> Result<(), StoreError> {
     let others =
         conn.prepare_cached("SELECT 1 FROM uncovered WHERE session <> ?1 LIMIT 1")?.exists([session.cast_signed()])?;
     if !others || Mutant::CoverAll.is_on() {
