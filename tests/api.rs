@@ -336,10 +336,12 @@ fn the_agent_is_told_what_to_do() {
     assert_eq!(till.call("POST", "/v1/p2p/enabled", &json!({ "enabled": "yes" })).problem(422), ["enabled"]);
     till.call("POST", &format!("/v1/roster/{WAITING}/admit"), &Value::Null).json(204);
     till.call("POST", &format!("/v1/roster/{}/admit", "0b".repeat(16)), &Value::Null).problem(404);
+    till.call("POST", "/v1/store/scrub", &json!({})).json(202);
     let told = till.told.lock().unwrap().clone();
     let admits = [format!("admit {WAITING}"), format!("admit {}", "0b".repeat(16))];
     assert_eq!(told[..3], ["reconnect", "enabled false", "sync"]);
-    assert_eq!(told[3..], admits);
+    assert_eq!(told[3..5], admits);
+    assert_eq!(told[5], "scrub");
 }
 
 #[test]

@@ -252,6 +252,10 @@ fn answer(wish: ApiCommand, told: &Mutex<Vec<String>>) {
             told.push("sync".to_owned());
             answer.send(Err(CommandError::NotNow("links are switched off".to_owned()))).unwrap();
         }
+        ApiCommand::Scrub(answer) => {
+            told.push("scrub".to_owned());
+            answer.send(Ok(())).unwrap();
+        }
         ApiCommand::Admit(till, answer) => {
             told.push(format!("admit {till}"));
             answer
@@ -282,6 +286,7 @@ fn status(n: u8) -> AgentStatus {
         discovery_running: true,
         held_elsewhere: None,
         led: "connected".to_owned(),
+        snapshot: None,
         peers: vec![Peer {
             id: "POS-2".to_owned(),
             name: "Caisse 2".to_owned(),

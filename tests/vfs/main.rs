@@ -14,7 +14,6 @@ use tempfile::TempDir;
 use tillmesh::model::amount::{Money, Quantity};
 use tillmesh::model::clock::ClockQuality;
 use tillmesh::model::id::{TillId, Uuid};
-use tillmesh::model::level::LEVEL;
 use tillmesh::model::ticket::{Line, Payment, PaymentMethod, Sale};
 use tillmesh::store::{Author, Db, Entropy, Now, Reader, Reply, Request, StoreError, StoreOptions};
 
