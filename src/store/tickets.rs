@@ -164,8 +164,10 @@ impl Work<'_> {
             self.conn.execute("DELETE FROM unchained WHERE previous = ?1", [record.hash])?;
         }
         let before = chain.last(ticket.made.till, record.hash);
-        if ticket.previous == tail.unwrap_or_default() || before == Some(ticket.previous) || is_near(self.conn, ticket)?
-        {
+        // A database's first ticket names none.
+        let names_none = ticket.previous == [0; 32];
+        let follows = tail == Some(ticket.previous) || before == Some(ticket.previous);
+        if names_none || follows || is_near(self.conn, ticket)? {
             return Ok(());
         }
         // The till may have gone on under a fresh origin: then the predecessor is in another log, anywhere. That is once per log, and
@@ -173,7 +175,7 @@ impl Work<'_> {
         // most that is missing is yet to come, and for the rest there is one scan when all are here.
         let rows_max = match tail {
             None => 0,
-            Some([0, ..]) if tail == Some([0; 32]) => i64::MAX,
+            Some(tail) if tail == [0; 32] => i64::MAX,
             Some(_) => CHAIN_SCAN_MAX,
         };
         if rows_max > 0 && is_here(self.conn, &ticket.previous, rows_max)? {

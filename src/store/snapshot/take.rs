@@ -34,7 +34,8 @@ impl Work<'_> {
             }
             Taking::Logs { closes, logs } => {
                 self.install(session, closes, logs)?;
-                uncovered::cover(self.conn, session).map(|()| Reply::Done)
+                uncovered::cover(self.conn, session)?;
+                self.look_for_awaited().map(|()| Reply::Done)
             }
         }
     }

@@ -11,6 +11,7 @@ mod forks;
 mod installs;
 mod members;
 mod selling;
+mod snapshots;
 mod threads;
 
 use std::path::PathBuf;
