@@ -12,7 +12,7 @@ use super::{END_RETRY_MS, Event, LinkId, MonoMs, Output};
 use crate::model::close::{Close, Closes};
 use crate::model::id::{Origin, TillId};
 use crate::model::mutant::Mutant;
-use crate::model::op::Seq;
+use crate::model::op::{Head, Seq};
 use crate::model::vector::VersionVector;
 
 /// Where origins end.
@@ -61,6 +61,11 @@ impl Replica {
     /// Where an origin ends, durably or soon.
     pub(super) fn end_of(&self, origin: Origin) -> Option<Seq> {
         self.ends.end(origin)
+    }
+
+    /// Whether a head is beyond a durable end: the same commit that moved the log there cut it again, and `Logs` has said so.
+    pub(super) fn is_cut(&self, origin: Origin, head: Head) -> bool {
+        self.ends.known.end(origin).is_some_and(|end| head.seq > end)
     }
 
     /// How far a peer's log goes that we can take: what is beyond an end counts for nothing.

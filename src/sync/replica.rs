@@ -238,6 +238,9 @@ impl Replica {
 
     fn on_committed(&mut self, now: MonoMs, batch: OpBatch) {
         let head = batch.after();
+        if self.is_cut(batch.origin, head) {
+            return;
+        }
         let log = self.logs.entry(batch.origin).or_default();
         log.durable = head;
         log.pending = head;
@@ -248,6 +251,9 @@ impl Replica {
     }
 
     pub(super) fn on_applied(&mut self, now: MonoMs, origin: Origin, head: Head) {
+        if self.is_cut(origin, head) {
+            return;
+        }
         let log = self.logs.entry(origin).or_default();
         let was = log.durable.seq;
         if head.seq <= was {

@@ -11,6 +11,7 @@ use mem::Mem;
 mod basics;
 mod forks;
 mod gossip;
+mod limits;
 mod mem;
 mod random;
 mod snaps;
@@ -46,8 +47,12 @@ struct Shop {
     compared: u64,
     /// Parts of snapshots that were asked for.
     rows_asked: u64,
+    /// Snapshots that were asked for.
+    begun: u64,
     /// A link on which no question about a snapshot arrives.
     deaf: Option<LinkId>,
+    /// Does something to messages on their way.
+    garble: Option<fn(&mut Message)>,
     /// Chooses what comes next; 0: everything in order.
     random: u64,
 }
@@ -127,11 +132,12 @@ impl Shop {
                     assert!(batch.ops.len() <= BATCH_OPS_MAX);
                 }
                 self.rows_asked += u64::from(matches!(message, Message::Ask(SnapshotAsk::Rows { .. })));
+                self.begun += u64::from(message == Message::Ask(SnapshotAsk::Begin));
                 assert!(message.is_allowed(), "{message:?}");
                 self.wire.push_back((link, message));
             }
             Output::Close { link, reason } => {
-                assert_ne!(reason, CloseReason::Violation);
+                assert!(reason != CloseReason::Violation || self.garble.is_some());
                 self.cut(link);
             }
             Output::Event(event) => {
@@ -233,7 +239,10 @@ impl Shop {
         }
         let at = if from.is_none() { 0 } else { usize::try_from(self.next_random()).unwrap() % mine.len() };
         let place = self.wire.iter().position(|(link, _)| *link == mine[at]).unwrap();
-        let (link, message) = self.wire.remove(place).unwrap();
+        let (link, mut message) = self.wire.remove(place).unwrap();
+        if let Some(garble) = self.garble {
+            garble(&mut message);
+        }
         if let Some((_, other, peer)) = self.links.get(&link).copied()
             && !self.dead.contains(&link)
             && !(self.deaf == Some(link) && matches!(message, Message::Answer(_)))

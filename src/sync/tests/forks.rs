@@ -1,6 +1,7 @@
 //! Two branches of one log: restored backups, cloned cards, and how tills that meet them agree.
 
 use super::*;
+use crate::model::vector::VersionVector;
 
 /// Till 0 has sold and is copied to a till 2, and both sell on by themselves.
 fn clones(copied: usize, sold: [usize; 2]) -> Shop {
@@ -223,6 +224,22 @@ fn in_a_healthy_mesh_nothing_is_compared_by_the_store() {
     shop.run(3_000);
     shop.assert_equal();
     assert_eq!(shop.compared, 0);
+}
+
+/// One commit applied ops and cut them off again: its two pieces of news come in either order.
+#[test]
+fn a_head_that_was_cut_off_again_is_not_believed() {
+    let mut shop = Shop::new(1);
+    let head = |seq: u64| Head { seq, hash: RunningHash([u8::try_from(seq).unwrap(); 8]) };
+    let foreign = Origin(77);
+    shop.input(0, Input::Applied { origin: foreign, head: head(40) });
+    let vector: VersionVector = [(foreign, head(50)), (Origin(78), head(10))].into_iter().collect();
+    let closes: Closes = [Close { origin: foreign, seq: 50 }].into_iter().collect();
+    shop.input(0, Input::Logs { vector: vector.clone(), closes });
+    shop.input(0, Input::Applied { origin: foreign, head: head(60) });
+    shop.input(0, Input::NotApplied { origin: foreign, head: Some(head(60)) });
+    shop.input(0, Input::NotApplied { origin: Origin(78), head: Some(head(3)) });
+    assert_eq!(shop.tills[0].replica.vector(), vector);
 }
 
 impl Shop {

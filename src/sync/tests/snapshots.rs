@@ -267,3 +267,99 @@ fn without_auto_sync_snapshots_are_taken_on_demand_only() {
     assert_eq!(shop.tills[till].mem.bodies().len(), 300);
     assert!(shop.tills[till].events.contains(&Event::Synced { received: 0, complete: true }));
 }
+
+#[test]
+fn a_part_that_does_not_add_up_is_not_taken() {
+    let mut shop = compacted(300);
+    shop.add(true);
+    shop.link(0, 2);
+    shop.run(3_000);
+    shop.link(0, 1);
+    shop.garble = Some(|message| {
+        if let Message::Answer(SnapshotAnswer::Rows { rows, .. }) = message {
+            rows[0].body[9] ^= 1;
+        }
+    });
+    shop.run(3_000);
+    assert_eq!(shop.tills[1].mem.bodies().len(), 0);
+    shop.garble = None;
+    shop.link(2, 1);
+    shop.run(3_000);
+    shop.assert_equal();
+    let over = shop.over(1);
+    assert_eq!((over.first(), over.last()), (Some(&false), Some(&true)));
+}
+
+#[test]
+fn a_log_whose_hashes_do_not_end_in_its_head_is_not_taken() {
+    let mut shop = compacted(300);
+    shop.link(0, 1);
+    shop.garble = Some(|message| {
+        if let Message::Answer(SnapshotAnswer::Begun { logs, .. }) = message {
+            logs[0].head.hash.0[0] ^= 1;
+        }
+    });
+    shop.run(3_000);
+    assert_eq!(shop.tills[1].mem.vector().0.len(), 0);
+    shop.garble = None;
+    shop.run(40_000);
+    shop.assert_equal();
+}
+
+#[test]
+fn givers_are_asked_less_and_less() {
+    let mut shop = compacted(300);
+    shop.link(0, 1);
+    shop.garble = Some(|message| {
+        if let Message::Answer(answer) = message {
+            *answer = SnapshotAnswer::NotNow;
+        }
+    });
+    let begun = |shop: &Shop| shop.begun;
+    shop.run(60_000);
+    let first = begun(&shop);
+    assert!((4..=8).contains(&first), "{first}");
+    shop.run(60_000);
+    assert!((1..=3).contains(&(begun(&shop) - first)));
+    shop.garble = None;
+    shop.run(GIVER_RETRY_MAX_MS + 5_000);
+    shop.assert_equal();
+}
+
+/// Questions of one peer: the store has one at a time, and of those that wait the newest is answered.
+#[test]
+fn a_peer_that_asks_too_much_waits() {
+    let mut shop = compacted(300);
+    let link = shop.link(1, 0);
+    let at_giver = shop.links[&link].1;
+    shop.run(3_000);
+    let mut ask =
+        |ask| shop.tills[0].replica.handle(9_000, Input::Message { link: at_giver, message: Message::Ask(ask) });
+    let asked = |outputs: &[Output]| outputs.iter().filter(|o| matches!(o, Output::Ask { .. })).count();
+    assert_eq!(asked(&ask(SnapshotAsk::Begin)), 1);
+    for snapshot in 0..100 {
+        assert_eq!(asked(&ask(SnapshotAsk::Hashes { snapshot, origin: origin(0), from: 1 })), 0);
+    }
+    let answer = Input::Answer { link: at_giver, answer: SnapshotAnswer::NotNow };
+    let outputs = shop.tills[0].replica.handle(9_000, answer.clone());
+    let newest = SnapshotAsk::Hashes { snapshot: 99, origin: origin(0), from: 1 };
+    assert_eq!(outputs, [Output::Ask { link: at_giver, ask: newest }], "nobody waits for the first answer");
+    let told = Output::Send { link: at_giver, message: Message::Answer(SnapshotAnswer::NotNow) };
+    assert_eq!(shop.tills[0].replica.handle(9_000, answer), [told]);
+}
+
+/// The end of a snapshot and the beginning of the next, on their way together.
+#[test]
+fn the_answer_to_an_end_is_not_told() {
+    let mut shop = compacted(300);
+    let link = shop.link(1, 0);
+    let at_giver = shop.links[&link].1;
+    shop.run(3_000);
+    for ask in [SnapshotAsk::End { snapshot: 1 }, SnapshotAsk::Begin] {
+        shop.tills[0].replica.handle(9_000, Input::Message { link: at_giver, message: Message::Ask(ask) });
+    }
+    let answer = |answer| Input::Answer { link: at_giver, answer };
+    assert_eq!(shop.tills[0].replica.handle(9_000, answer(SnapshotAnswer::None)), []);
+    let told = Output::Send { link: at_giver, message: Message::Answer(SnapshotAnswer::NotNow) };
+    assert_eq!(shop.tills[0].replica.handle(9_000, answer(SnapshotAnswer::NotNow)), [told]);
+}
