@@ -265,6 +265,14 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.calm = true;
         self.net.heal();
+        if self.plan.scrambles {
+            // A stream that broke its promise to keep the order may leave its ends with a wrong idea of each other, for as long as it
+            // lives: never with wrong data.
+            for link in self.net.links.keys().copied().collect::<Vec<_>>() {
+                self.link_down(link, 0);
+                self.link_down(link, 1);
+            }
+        }
         self.wake_wires();
         for till in self.present() {
             self.mend(till);

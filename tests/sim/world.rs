@@ -179,6 +179,8 @@ impl World {
             calm: false,
             folder,
         };
+        let plan = format!("{:?}", world.plan);
+        world.say(|| plan);
         for _ in 0..world.plan.tills {
             world.add_till();
         }
