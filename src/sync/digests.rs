@@ -48,6 +48,7 @@ impl Replica {
 
     /// The store has added up; not while rows are uncovered.
     pub(super) fn on_own_digest(&mut self, now: MonoMs, digest: Option<StateDigest>) {
+        self.on_counted(digest.is_some());
         let Some(digest) = digest else {
             self.digests.is_old = true;
             return;

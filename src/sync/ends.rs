@@ -129,6 +129,7 @@ impl Replica {
         }
         self.acks.moved();
         self.digests.moved();
+        self.forget_floors();
         if !news.is_empty() {
             self.begin_snapshot_again(now);
         }

@@ -10,6 +10,14 @@
 //! 3. Only the op after the head is accepted, and only on the same running hash. What is at or below the head is compared, then dropped;
 //!    what is beyond is asked for. No gap is ever stored.
 //!
+//! 4. Ends of origins go before the heads that build on them ([`Message::Closes`]). Heads that differ at one place are narrowed down by
+//!    [`Message::Probe`], until one side knows where the branches part and closes the origin there.
+//! 5. What members hold is passed on ([`Message::Acks`]), each member's newest word of itself: for tills that never meet.
+//! 6. Who is asked for compacted ops says so ([`Message::Below`]). The asker takes a snapshot: it asks ([`SnapshotAsk`]), compares part by
+//!    part what the giver has with its own rows, and takes those that differ; then the hashes of logs, then all heads at once. What it has
+//!    taken compares equal with the next giver, so a cut costs only the comparison.
+//! 7. Now and then tills tell what their state adds up to ([`Message::Digest`]); those that hold the same ops compare.
+//!
 //! # Invariants
 //!
 //! **Two phases.** Nothing is announced, pushed or acknowledged before the input that says it is durable ([`Input::Committed`],
@@ -30,6 +38,13 @@
 //!
 //! **A till never writes under an origin that it saw ahead of itself**, be it in a peer's head or in what members pass on:
 //! [`Output::LeaveOrigin`], at once; what it lost of it is then pulled like another's.
+//!
+//! **A snapshot's heads are put in whole or not at all**, and only when every log of the giver's was found to be on one branch with ours, as
+//! far as both go; where one is not, the fork is settled and the snapshot begun again. Until then its rows are uncovered: no digest tells of
+//! them and no snapshot gives them. If for [`ADOPT_AFTER_MS`] nobody can go on with it, the till authors them itself ([`Output::Adopt`]),
+//! also where two such tills wait for each other.
+//!
+//! **An idle till is quiet.** Beside heartbeats it says once an hour what it holds; digests and acks are told when something has changed.
 
 mod acks;
 mod compare;

@@ -24,6 +24,8 @@ pub(super) struct Taker {
     last_session: u64,
     /// Rows of earlier snapshots may be here, uncovered.
     leftover: bool,
+    /// The store is adding up, which tells whether there are any: it does not while there are.
+    is_counting: bool,
     /// Whose snapshot has been taken whole since.
     tried: BTreeSet<TillId>,
     /// Rows are damaged here: anybody's snapshot will do.
@@ -56,6 +58,12 @@ impl Taker {
 
     fn is_wanted(&self) -> bool {
         self.leftover || self.repair || !self.repair_from.is_empty()
+    }
+
+    /// Whether a till's snapshot is wanted whatever ops it holds.
+    fn is_wanted_from(&self, till: TillId) -> bool {
+        let may_cover = self.leftover && !self.is_counting && !self.tried.contains(&till);
+        self.repair || self.repair_from.contains(&till) || may_cover
     }
 
     fn is_failing(&self, now: MonoMs, till: TillId) -> bool {
@@ -98,6 +106,19 @@ impl Replica {
         self.sessions.values().flat_map(of).collect()
     }
 
+    /// Floors that we have passed do not matter any more.
+    pub(super) fn forget_floors(&mut self) {
+        let logs = &self.logs;
+        let head = |origin: &Origin| logs.get(origin).map_or(0, |log| log.durable.seq);
+        self.sessions.values_mut().for_each(|s| s.below.retain(|origin, floor| head(origin) < *floor));
+    }
+
+    /// The store has added up the state, or could not for rows that are uncovered.
+    pub(super) fn on_counted(&mut self, is_covered: bool) {
+        self.taker.is_counting = false;
+        self.taker.leftover &= !(is_covered && self.taker.run.is_none());
+    }
+
     /// Whether an origin's ops come with the snapshot that is being taken.
     pub(super) fn comes_by_snapshot(&self, origin: Origin) -> bool {
         self.taker.run.is_some() && self.sessions.values().any(|s| self.is_below(s, origin))
@@ -111,10 +132,7 @@ impl Replica {
         }
         let has = |s: &Session| needed.iter().any(|origin| self.reach(s, *origin) > self.head(*origin).seq);
         let taker = &self.taker;
-        let wanted = |s: &Session| {
-            taker.repair || taker.repair_from.contains(&s.till) || (taker.leftover && !taker.tried.contains(&s.till))
-        };
-        let useful = self.sessions.iter().filter(|(_, s)| s.ready && (has(s) || wanted(s)));
+        let useful = self.sessions.iter().filter(|(_, s)| s.ready && (has(s) || taker.is_wanted_from(s.till)));
         let mut givers: Vec<(bool, bool, u32, LinkId)> = useful
             .map(|(link, s)| {
                 let failed = taker.failures.get(&s.till).map_or(0, |failure| failure.times);
@@ -169,6 +187,11 @@ impl Replica {
         // Were it needed again at once, it would be of no use again.
         self.taker.failures.insert(run.till, Failure { times: 0, until: now + GIVER_RETRY_MS });
         self.end_run(&run, true);
+        self.forget_floors();
+        if self.taker.leftover {
+            self.taker.is_counting = true;
+            self.out.push(Output::Digest);
+        }
         self.pull(now);
         self.end_episode_when_equal(now);
     }

@@ -47,6 +47,10 @@ struct Shop {
     compared: u64,
     /// Parts of snapshots that were asked for.
     rows_asked: u64,
+    /// How often stores were asked to adopt rows.
+    adopted: u64,
+    /// How often timers woke a till.
+    wakes: u64,
     /// Snapshots that were asked for.
     begun: u64,
     /// A link on which no question about a snapshot arrives.
@@ -162,6 +166,7 @@ impl Shop {
 
     /// The store does one thing.
     fn work(&mut self, till: usize, output: Output) {
+        self.adopted += u64::from(output == Output::Adopt);
         self.compared += u64::from(matches!(output, Output::Compare { .. }));
         for input in self.tills[till].mem.work(output) {
             self.input(till, input);
@@ -273,6 +278,7 @@ impl Shop {
             self.now = self.now.max(next);
             for till in 0..self.tills.len() {
                 if self.tills[till].replica.next_tick().is_some_and(|at| at <= self.now) {
+                    self.wakes += 1;
                     self.input(till, Input::Tick);
                 }
             }

@@ -30,8 +30,9 @@ fn an_idle_mesh_says_little() {
     shop.sell(0, 5);
     // Until digests have been compared, and all have heard what all hold.
     shop.run(OWN_ACK_MS + 2 * ACKS_EVERY_MS);
-    let before = shop.messages;
+    let (before, wakes) = (shop.messages, shop.wakes);
     shop.run(60_000);
+    assert!(shop.wakes - wakes <= 3 * 20, "each till at most every three seconds: {}", shop.wakes - wakes);
     assert!(shop.tills.iter().all(|t| t.replica.peers().all(|p| p.round_trip_ms.is_some())));
     // Three links, a ping and a pong each way at most every three seconds.
     assert!(shop.messages - before <= 3 * 2 * 2 * 20, "{}", shop.messages - before);

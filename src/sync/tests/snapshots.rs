@@ -156,6 +156,28 @@ fn two_that_wait_for_each_other_adopt() {
 }
 
 #[test]
+fn once_all_is_covered_nobody_else_is_asked() {
+    let mut shop = compacted(300);
+    for till in 2..5 {
+        shop.add(true);
+        shop.link(0, till);
+        shop.run(3_000);
+    }
+    let first = shop.link(0, 1);
+    shop.run_into_snapshot(1);
+    shop.cut(first);
+    let begun = shop.begun;
+    for till in 2..5 {
+        shop.link(till, 1);
+    }
+    shop.run(2 * ADOPT_AFTER_MS);
+    assert_eq!(shop.tills[1].mem.uncovered(), 0);
+    shop.assert_equal();
+    assert_eq!(shop.begun - begun, 1);
+    assert_eq!(shop.adopted, 0);
+}
+
+#[test]
 fn a_silent_giver_is_left_for_another() {
     let mut shop = compacted(300);
     shop.add(true);
