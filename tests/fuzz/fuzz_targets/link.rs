@@ -2,6 +2,7 @@
 //! mesh lives through all of it, keeps nothing, and hands on exactly the messages that were sent.
 #![no_main]
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -20,6 +21,9 @@ use tokio::sync::{mpsc, oneshot};
 
 const STORE: StoreId = StoreId(Uuid::from_bytes([5; 16]));
 const SECRET: [u8; 32] = [9; 32];
+/// The key of a member that says its Hello, and of one that says anything.
+const GREETING: [u8; 32] = [2; 32];
+const SILENT: [u8; 32] = [3; 32];
 const PATTERN: &str = "Noise_XXpsk3_25519_ChaChaPoly_BLAKE2s";
 
 /// Nothing here waits so long, unless the mesh hangs.
@@ -39,7 +43,7 @@ fuzz_target!(|data: &[u8]| {
 /// A mesh on a thread of its own, and what has arrived at it.
 struct Victim {
     port: u16,
-    /// The messages of one link, told when it is down.
+    /// The messages of one link of the member that greets, told when it is down.
     links: Mutex<std::sync::mpsc::Receiver<Vec<Vec<u8>>>>,
 }
 
@@ -86,15 +90,21 @@ async fn listen(port: oneshot::Sender<u16>, told: &std::sync::mpsc::Sender<Vec<V
     };
     let (sender, mut events) = mpsc::channel(16);
     let _mesh = spawn(config, sender);
-    let (mut port, mut arrived) = (Some(port), Vec::new());
+    let greeting = Identity::from_private(GREETING).expect("a key").till();
+    let (mut port, mut arrived) = (Some(port), BTreeMap::new());
     while let Some(event) = events.recv().await {
         match event {
             MeshEvent::Listening { port: listening } => {
                 port.take().map(|port| port.send(listening));
             }
-            MeshEvent::LinkUp(_) => arrived.clear(),
-            MeshEvent::Frame { bytes, .. } => arrived.push(bytes.to_vec()),
-            MeshEvent::LinkDown { .. } => told.send(std::mem::take(&mut arrived)).expect("the fuzzer listens"),
+            MeshEvent::LinkUp(up) => drop(arrived.insert(up.link, (up.till, Vec::new()))),
+            MeshEvent::Frame { link, bytes } => arrived.get_mut(&link).expect("it is up").1.push(bytes.to_vec()),
+            MeshEvent::LinkDown { link, .. } => {
+                let (till, messages) = arrived.remove(&link).expect("it was up");
+                if till == greeting {
+                    told.send(messages).expect("the fuzzer listens");
+                }
+            }
             MeshEvent::ListenFailed { error, .. } => panic!("{error}"),
             MeshEvent::Ourselves { .. } | MeshEvent::Refused { .. } => {}
         }
@@ -141,9 +151,9 @@ fn stranger(bytes: &mut Bytes<'_>) {
 /// A till of the store, whose parts and messages are anything.
 fn member(bytes: &mut Bytes<'_>) {
     let mut stream = upgraded();
-    let mut cipher = handshake(&mut stream);
-    let _ = read_frame(&mut stream).expect("the till's Hello");
     let greeted = bytes.below(8) != 0;
+    let mut cipher = handshake(&mut stream, if greeted { &GREETING } else { &SILENT });
+    let _ = read_frame(&mut stream).expect("the till's Hello");
     let mut honest = Vec::new();
     let mut assembler = Assembler::default();
     let mut open = true;
@@ -168,15 +178,7 @@ fn member(bytes: &mut Bytes<'_>) {
     until_closed(stream);
     if greeted {
         assert_eq!(VICTIM.arrived(), honest);
-    } else {
-        drain();
     }
-}
-
-/// A member that did not say our Hello may have said one of its own.
-fn drain() {
-    let links = VICTIM.links.lock().expect("one at a time");
-    while links.recv_timeout(Duration::from_millis(2)).is_ok() {}
 }
 
 fn preamble() -> Preamble {
@@ -246,11 +248,11 @@ fn read_frame(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     Ok(payload)
 }
 
-fn handshake(stream: &mut TcpStream) -> TransportState {
+fn handshake(stream: &mut TcpStream, private: &[u8; 32]) -> TransportState {
     let prologue = [SUBPROTOCOL.as_bytes(), STORE.0.as_bytes(), &0u32.to_be_bytes()].concat();
     let mut noise: HandshakeState = Builder::new(PATTERN.parse().expect("a pattern"))
         .prologue(&prologue)
-        .and_then(|builder| builder.local_private_key(&[2; 32]))
+        .and_then(|builder| builder.local_private_key(private))
         .and_then(|builder| builder.psk(3, &SECRET))
         .and_then(Builder::build_initiator)
         .expect("a handshake");
