@@ -11,6 +11,7 @@ use rusqlite::config::DbConfig;
 
 use crate::model::clock::HybridClock;
 use crate::model::id::Origin;
+use crate::model::mutant::Mutant;
 
 use super::error::StoreError;
 use super::logs::Logs;
@@ -242,8 +243,9 @@ pub(super) fn tune(conn: &Connection) -> Result<(), StoreError> {
     // Without this guarantee SQLite prepares a statement again whenever a value that might sway its plan is bound: a ticket's id, a
     // LIMIT. That was a third of the work of a catch-up.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    conn.pragma_update(None, "synchronous", if Mutant::NoSync.is_on() { "NORMAL" } else { "FULL" })?;
     conn.execute_batch(
-        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -1536; PRAGMA mmap_size = 0;
+        "PRAGMA foreign_keys = ON; PRAGMA cache_size = -1536; PRAGMA mmap_size = 0;
          PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA busy_timeout = 2000;",
     )?;
     Ok(())
