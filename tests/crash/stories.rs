@@ -12,8 +12,8 @@ use tillmesh::model::mutant::Mutant;
 use tillmesh::model::op::{Body, Op, OpBatch};
 use tillmesh::model::register::{EntityKind, Value};
 use tillmesh::model::ticket::{Made, Ticket};
-use tillmesh::store::{Change, Remember, Request, StoreError};
-use tillmesh::sync::MemberAck;
+use tillmesh::store::{Change, KEEP_MS, Remember, Request, SnapshotGiver, StoreError};
+use tillmesh::sync::{LogHeader, MemberAck, SnapshotAnswer, SnapshotAsk, Taking};
 
 use crate::till::{Till, sale, till_id, uuid};
 use crate::vfs::Image;
@@ -23,6 +23,8 @@ use crate::vfs::Image;
 pub(crate) enum Step {
     /// Requests of one commit.
     Do(Vec<Request>),
+    /// A peer has an op of our present origin that is not here.
+    Lost(Op),
     /// The write-ahead log is moved into the database.
     Checkpoint,
     /// The agent stops and starts again; at first it starts.
@@ -34,6 +36,11 @@ impl Step {
     pub(crate) fn run(&self, till: &mut Till) -> Result<(), StoreError> {
         match self {
             Self::Do(requests) => till.execute(requests.clone()).replies.into_iter().try_for_each(|r| r.map(drop)),
+            Self::Lost(op) => {
+                let origin = till.db().origin();
+                let before = till.reader()?.vector()?.head(origin);
+                till.ask(Request::Apply(OpBatch { origin, before, ops: vec![op.clone()] })).map(drop)
+            }
             Self::Checkpoint => till.db().checkpoint(),
             Self::Restart => {
                 till.close();
@@ -211,9 +218,125 @@ fn ending(present: &Image) -> Story {
         author.requests(vec![sells(660 + n, 1, 1)]);
     }
     // Ops of our own that we do not have: what we wrote must never be written again.
-    let own = author.till.db().origin();
-    author.applies(own, vec![foreign_sale(7_000)]);
+    author.step(Step::Lost(foreign_sale(7_000)));
     author.requests(vec![sells(670, 1, 1)]);
+    author.done()
+}
+
+/// Ops that all other tills have are compacted, a few at a time.
+fn compacting(present: &Image) -> Story {
+    let mut author = Author::new("compacting", present, true);
+    for week in 0..3 {
+        let run_ms = week * (KEEP_MS + 1);
+        let heard = remembers(2, &author.till);
+        author.requests(vec![heard, sells(700 + u128::from(week), 1, 1)]);
+        for n in 0..6 {
+            author.requests(vec![Request::Compact { run_ms, ops_max: 17 }]);
+            author.requests(vec![sells(710 + u128::from(week * 10 + n), 1, 1)]);
+        }
+        author.step(Step::Restart);
+    }
+    author.requests(vec![Request::Compact { run_ms: 4 * KEEP_MS, ops_max: usize::MAX }]);
+    let sizes = author.till.reader().and_then(|reader| reader.log_sizes()).expect("sizes");
+    assert!(sizes.compacted_ops > 50, "{sizes:?}");
+    author.done()
+}
+
+/// A till that has all that we have, and as much again.
+fn giver(present: &Image) -> Till {
+    let (mut giver, mut till) = (Till::numbered(9, Image::new()), Till::with(present.clone()));
+    giver.open().and_then(|()| till.open()).expect("they start");
+    let ours = till.reader().expect("a reader");
+    let ask = |giver: &mut Till, request| giver.ask(request).map(drop).expect("it is done");
+    for origin in ours.vector().expect("a vector").0.into_keys() {
+        let log = ours.ops(origin, 1, usize::MAX, usize::MAX).expect("ops").batch().expect("some");
+        ask(&mut giver, Request::Apply(log));
+    }
+    for n in 0..40 {
+        ask(&mut giver, sells(800 + n, 1 + n % 5, 1));
+    }
+    for n in 0..12u8 {
+        ask(&mut giver, puts(1 + u128::from(n) * 7, &format!("SKU{n}"), 500 + i64::from(n)));
+    }
+    let (till, public_key) = (till_id(6), [6; 32]);
+    ask(&mut giver, Request::Admit { till, public_key, pos_id: "POS-6".into(), pos_name: "Six".into() });
+    ask(&mut giver, Request::Cancel { id: None, ticket: uuid(70_801), reason: None });
+    let unknown = Op { hlc: Hlc::from_ms(1), kind: 903, schema: 1, body: vec![3; 300] };
+    let batch = OpBatch { origin: Origin(12 << 48), before: Default::default(), ops: vec![unknown] };
+    ask(&mut giver, Request::Apply(batch));
+    giver
+}
+
+impl Author {
+    /// Takes the rows of a giver's snapshot, selling in between; gives the snapshot's ends and logs.
+    fn takes_rows(&mut self, giver: &mut SnapshotGiver, session: u64) -> (u64, Vec<Close>, Vec<LogHeader>) {
+        let SnapshotAnswer::Begun { snapshot, closes, logs, tables } = giver.answer(1, SnapshotAsk::Begin, 0) else {
+            panic!("it gives none");
+        };
+        for (n, (table, _)) in (0..).zip(tables) {
+            let mut after = Vec::new();
+            loop {
+                let ask = SnapshotAsk::Parts { snapshot, table, after: after.clone() };
+                let SnapshotAnswer::Parts { parts, last, .. } = giver.answer(1, ask, 0) else { panic!("no parts") };
+                let reader = self.till.reader().expect("a reader");
+                let differ = reader.differing_parts(table, &after, &parts).expect("they can be compared");
+                for (n, part) in parts.into_iter().enumerate() {
+                    let upto = part.upto;
+                    let ask = SnapshotAsk::Rows { snapshot, table, after: after.clone(), upto: upto.clone() };
+                    let what = match giver.answer(1, ask, 0) {
+                        _ if !differ.contains(&n) => Taking::Same { table, after, upto: upto.clone() },
+                        SnapshotAnswer::Rows { rows, .. } => Taking::Rows { table, rows },
+                        other => panic!("no rows: {other:?}"),
+                    };
+                    self.requests(vec![Request::Take { session, what }]);
+                    after = upto;
+                }
+                if last {
+                    break;
+                }
+            }
+            self.requests(vec![sells(900 + 20 * u128::from(session) + n, 1, 1)]);
+            if n == 2 {
+                self.step(Step::Restart);
+            }
+        }
+        (snapshot, closes, logs)
+    }
+}
+
+/// A snapshot is taken whole.
+fn taking(present: &Image) -> Story {
+    let mut author = Author::new("taking", present, true);
+    let mut from = giver(present);
+    let mut giver = from.db().giver();
+    let (snapshot, closes, logs) = author.takes_rows(&mut giver, 1);
+    let ours = author.till.reader().and_then(|reader| reader.vector()).expect("a vector");
+    for log in logs.iter().filter(|log| log.head.seq > ours.seq(log.origin)) {
+        let (origin, base, from) = (log.origin, log.base, ours.seq(log.origin) + 1);
+        let answer = giver.answer(1, SnapshotAsk::Hashes { snapshot, origin, from }, 0);
+        let SnapshotAnswer::Hashes { hashes, .. } = answer else { panic!("no hashes: {answer:?}") };
+        author.requests(vec![Request::Take { session: 1, what: Taking::Hashes { origin, base, from, hashes } }]);
+    }
+    author.requests(vec![Request::Take { session: 1, what: Taking::Logs { closes, logs } }]);
+    let reader = author.till.reader().expect("a reader");
+    let theirs = from.reader().and_then(|reader| reader.vector()).expect("a vector");
+    assert_eq!(reader.vector().expect("a vector").behind(&theirs), 0, "all of the snapshot is here");
+    assert_eq!(reader.uncovered(), Ok(0));
+    author.requests(vec![sells(990, 1, 1)]);
+    author.done()
+}
+
+/// A snapshot whose giver is gone before it was taken whole: what was taken is authored.
+fn adopting(present: &Image) -> Story {
+    let mut author = Author::new("adopting", present, true);
+    let mut from = giver(present);
+    author.takes_rows(&mut from.db().giver(), 2);
+    let left = |till: &Till| till.reader().and_then(|reader| reader.uncovered()).expect("a count");
+    assert!(left(&author.till) > 30);
+    while left(&author.till) > 0 {
+        author.requests(vec![Request::Adopt { rows_max: 9 }]);
+    }
+    author.requests(vec![sells(991, 1, 1)]);
     author.done()
 }
 

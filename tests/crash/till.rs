@@ -48,6 +48,7 @@ pub(crate) fn till_id(n: u8) -> TillId {
 }
 
 pub(crate) struct Till {
+    number: u8,
     folder: TempDir,
     pub(crate) disk: Disk,
     db: Option<Db>,
@@ -58,12 +59,17 @@ pub(crate) struct Till {
 }
 
 impl Till {
-    /// A till that is off, with these files on its disk.
+    /// Till 1, off, with these files on its disk.
     pub(crate) fn with(files: Image) -> Self {
+        Self::numbered(1, files)
+    }
+
+    /// A till of this number, off, with these files on its disk.
+    pub(crate) fn numbered(number: u8, files: Image) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let disk = Disk::insert(folder.path());
         disk.replace(files);
-        Self { folder, disk, db: None, now_ms: EVENING, done: 0, entropy: Arc::default() }
+        Self { number, folder, disk, db: None, now_ms: EVENING, done: 0, entropy: Arc::default() }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -79,12 +85,12 @@ impl Till {
     /// Starts, also after a start that failed.
     pub(crate) fn open(&mut self) -> Result<(), StoreError> {
         self.db = None;
-        self.entropy.store(self.done << 32, Ordering::Relaxed);
+        self.steady();
         let author = Author {
-            till: till_id(1),
-            public_key: [1; 32],
-            pos_id: "POS-1".into(),
-            pos_name: "Caisse 1".into(),
+            till: till_id(self.number),
+            public_key: [self.number; 32],
+            pos_id: format!("POS-{}", self.number),
+            pos_name: format!("Caisse {}", self.number),
             currency: *b"TND",
             time_zone: TimeZone::get("Africa/Tunis").expect("a known zone"),
         };
@@ -97,6 +103,10 @@ impl Till {
     /// Stops in order.
     pub(crate) fn close(&mut self) {
         self.db = None;
+    }
+
+    fn steady(&self) {
+        self.entropy.store((u64::from(self.number) << 56) + (self.done << 32), Ordering::Relaxed);
     }
 
     fn now(&self) -> Now {
@@ -113,7 +123,7 @@ impl Till {
 
     pub(crate) fn execute(&mut self, requests: Vec<Request>) -> Executed {
         self.now_ms += 1_000;
-        self.entropy.store(self.done << 32, Ordering::Relaxed);
+        self.steady();
         let now = self.now();
         let executed = self.db().execute(requests, now);
         if executed.replies.iter().all(Result::is_ok) {
