@@ -111,21 +111,24 @@ fn one(images: &Images, fault: Fault, point: u64, seed: u64) -> Result<Option<u6
     Ok(Some(refused))
 }
 
+fn is_alike(wanted: &[String], found: &[String]) -> Result<(), String> {
+    let missing = wanted.iter().find(|line| !found.contains(line));
+    let more = found.iter().find(|line| !wanted.contains(line));
+    if missing.is_none() && more.is_none() { Ok(()) } else { Err(format!("without {missing:?}, with {more:?}")) }
+}
+
 /// In the end all is as without the fault, and stays so in a power cut.
 fn ends_alike(images: &Images, till: &mut Till, seed: u64) -> Result<(), String> {
     let found = meaning(till).map_err(|error| error.to_string())?;
-    if let Some(missing) = images.meaning.iter().find(|line| !found.contains(line)) {
-        return Err(format!("it ends without {missing}"));
-    }
-    if let Some(more) = found.iter().find(|line| !images.meaning.contains(line)) {
-        return Err(format!("it ends with {more}"));
-    }
+    is_alike(&images.meaning, &found).map_err(|why| format!("it ends {why}"))?;
     is_sound(till)?;
     let before = state(&till.path()).map_err(|error| error.to_string())?;
     let mut random = Seeded(seed);
     till.disk.crash(&mut || random.next());
     till.open().map_err(|error| format!("it does not open again: {error}"))?;
     is_whole(&till.path())?;
+    let cut = meaning(till).map_err(|error| error.to_string())?;
+    is_alike(&found, &cut).map_err(|why| format!("after a power cut it is {why}"))?;
     if state(&till.path()).map_err(|error| error.to_string())? != before {
         return Err("a power cut after the fault changes what was acknowledged".into());
     }

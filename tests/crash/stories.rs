@@ -101,7 +101,18 @@ impl Author {
 pub(crate) fn stories() -> Vec<Story> {
     let old = fixture(1);
     let present = today(&old);
-    vec![starting(), migrating(&old), selling(&present), applying(&present), resting(&present), ending(&present)]
+    vec![
+        starting(),
+        migrating(&old),
+        selling(&present),
+        applying(&present),
+        filling(&present),
+        resting(&present),
+        ending(&present),
+        compacting(&present),
+        taking(&present),
+        adopting(&present),
+    ]
 }
 
 /// The disk of a till whose database has this schema.
