@@ -3,7 +3,8 @@
 //! Nothing here reads a clock or the system's randomness: both are arguments, so that a simulation drives it as the agent does.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -36,6 +37,8 @@ pub struct Db {
     options: StoreOptions,
     pub(super) entropy: Box<dyn Entropy>,
     memory: InMemory,
+    /// As the database says; what is in memory may be of a commit that failed.
+    origin: Origin,
     /// Set by a rollback: what is in memory must be read again.
     stale: bool,
     _lock: File,
@@ -83,7 +86,8 @@ impl Db {
         schema::migrate(&mut conn)?;
         ensure_origin(&mut conn, options, entropy.as_mut())?;
         let memory = InMemory::load(&conn, now)?;
-        let mut db = Self { conn, options: options.clone(), entropy, memory, stale: false, _lock: lock };
+        let origin = memory.logs.own;
+        let mut db = Self { conn, options: options.clone(), entropy, memory, origin, stale: false, _lock: lock };
         db.transact(now, |work, total| {
             let taken = work.retry_held()?;
             total.merge(std::mem::take(&mut work.done));
@@ -134,7 +138,7 @@ impl Db {
     /// The origin that this database writes under.
     #[must_use]
     pub fn origin(&self) -> Origin {
-        self.memory.logs.own
+        self.origin
     }
 
     /// Moves the write-ahead log into the database, as before a rest.
@@ -169,7 +173,10 @@ impl Db {
             Ok(value)
         });
         match outcome {
-            Ok(value) => Ok((value, total)),
+            Ok(value) => {
+                self.origin = self.memory.logs.own;
+                Ok((value, total))
+            }
             Err(fault) => {
                 self.stale = true;
                 // SQLite has rolled back already after some failures; a failure here leaves a transaction that BEGIN reports next.
@@ -255,6 +262,7 @@ pub(super) fn tune(conn: &Connection) -> Result<(), StoreError> {
 pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     // Made by us, so that it is never readable by others; SQLite's own files beside it take its mode.
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    write_again(&beside(path, "-wal"))?;
     let conn = Connection::open(path)?;
     // The page size counts for a new file only, and before anything else.
     conn.pragma_update(None, "page_size", 4096)?;
@@ -266,11 +274,35 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
+/// Writes a write-ahead log that was left behind once more, as it is. Where a sync of it has failed, Linux keeps showing what was written
+/// and never writes it: SQLite would take a commit in it for one that is on the disk, add to it, and lose both in a power cut.
+fn write_again(log: &Path) -> Result<(), StoreError> {
+    let file = match OpenOptions::new().read(true).write(true).open(log) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let (mut at, mut buffer) = (0, vec![0; 64 * 1024]);
+    loop {
+        let read = file.read_at(&mut buffer, at)?;
+        if read == 0 {
+            return Ok(file.sync_data()?);
+        }
+        file.write_all_at(&buffer[..read], at)?;
+        at += read as u64;
+    }
+}
+
+/// The file of a database whose name ends so.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
 /// Takes the lock of a database; it is free again when the file is dropped, also by a kill.
 pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(PathBuf::from(name))?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(beside(path, ".lock"))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked),

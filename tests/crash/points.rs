@@ -5,6 +5,7 @@ use std::thread;
 
 use crate::check::{is_sound, is_whole, meaning, sells_on, state};
 use crate::images::Images;
+use crate::stories::Step;
 use crate::till::{Seeded, Till};
 use crate::vfs::Fault;
 
@@ -82,7 +83,7 @@ fn one(images: &Images, fault: Fault, point: u64, seed: u64) -> Result<Option<u6
         till.open().map_err(|error| error.to_string())?;
     }
     till.disk.fail(fault, point, [1, 3, u64::MAX][(point % 3) as usize]);
-    let mut refused = 0;
+    let (mut refused, mut random) = (0, Seeded(seed ^ point));
     for step in &story.steps {
         let mut attempts = 0;
         loop {
@@ -97,6 +98,11 @@ fn one(images: &Images, fault: Fault, point: u64, seed: u64) -> Result<Option<u6
                 }
                 Err(_) => refused += 1,
             }
+            // A start that fails is tried again after the power was off. (Without, what the system could not make durable is still in its
+            // cache: the store writes it again, to a file that is not on this disk.)
+            if matches!(step, Step::Restart) {
+                till.disk.crash(&mut || random.next());
+            }
             attempts += 1;
             if attempts == ATTEMPTS {
                 till.disk.mend();
@@ -107,7 +113,7 @@ fn one(images: &Images, fault: Fault, point: u64, seed: u64) -> Result<Option<u6
         return Ok(None);
     }
     till.disk.mend();
-    ends_alike(images, &mut till, seed ^ point)?;
+    ends_alike(images, &mut till, &mut random)?;
     Ok(Some(refused))
 }
 
@@ -118,12 +124,11 @@ fn is_alike(wanted: &[String], found: &[String]) -> Result<(), String> {
 }
 
 /// In the end all is as without the fault, and stays so in a power cut.
-fn ends_alike(images: &Images, till: &mut Till, seed: u64) -> Result<(), String> {
+fn ends_alike(images: &Images, till: &mut Till, random: &mut Seeded) -> Result<(), String> {
     let found = meaning(till).map_err(|error| error.to_string())?;
     is_alike(&images.meaning, &found).map_err(|why| format!("it ends {why}"))?;
     is_sound(till)?;
     let before = state(&till.path()).map_err(|error| error.to_string())?;
-    let mut random = Seeded(seed);
     till.disk.crash(&mut || random.next());
     till.open().map_err(|error| format!("it does not open again: {error}"))?;
     is_whole(&till.path())?;

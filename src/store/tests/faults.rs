@@ -49,6 +49,47 @@ fn a_full_disk_stores_nothing_and_selling_resumes() {
 }
 
 #[test]
+fn an_origin_that_could_not_be_stored_is_not_ours() {
+    let mut till = Till::new(1);
+    let origin = till.origin();
+    till.conn().pragma_update(None, "query_only", true).unwrap();
+    assert_eq!(till.ask(Request::LeaveOrigin(origin)), Err(StoreError::ReadOnly));
+    assert_eq!(till.origin(), origin);
+    // The disk fills up after the fresh origin was minted, and before it is stored.
+    till.conn().pragma_update(None, "query_only", false).unwrap();
+    let pages: i64 = till.conn().query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    till.conn().query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+    let sales = (1..200).map(sell);
+    let executed = till.execute([Request::LeaveOrigin(origin)].into_iter().chain(sales).collect());
+    assert_eq!(executed.replies[0], Err(StoreError::DiskFull));
+    assert_eq!(till.origin(), origin);
+    till.conn().query_row("PRAGMA max_page_count = 1000000", [], |_| Ok(())).unwrap();
+    till.ask(Request::LeaveOrigin(origin)).unwrap();
+    assert_ne!(till.origin(), origin);
+}
+
+#[test]
+fn a_write_ahead_log_that_was_left_behind_is_written_once_more() {
+    let mut till = Till::new(1);
+    till.sell(1, sale(&[(7, 1)]));
+    // As a kill leaves it, after a sync that failed: what is in the log may be in the system's cache alone.
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions { path: dir.path().join("till.db"), ..till.options.clone() };
+    for end in ["", "-wal"] {
+        let name = format!("till.db{end}");
+        std::fs::copy(till.dir.path().join(&name), dir.path().join(&name)).unwrap();
+    }
+    let log = dir.path().join("till.db-wal");
+    let before = std::fs::read(&log).unwrap();
+    let long_ago = std::time::SystemTime::UNIX_EPOCH;
+    std::fs::File::options().write(true).open(&log).unwrap().set_modified(long_ago).unwrap();
+    let db = Db::open(&options, at(NOON), Box::new(Seeded(2))).unwrap();
+    assert_ne!(std::fs::metadata(&log).unwrap().modified().unwrap(), long_ago);
+    assert_eq!(std::fs::read(&log).unwrap(), before);
+    assert!(db.reader().unwrap().ticket(uuid(1)).unwrap().is_some());
+}
+
+#[test]
 fn a_read_only_database_still_reads_and_sells_again_when_it_is_writable() {
     let mut till = Till::new(1);
     let sold = till.sell(1, sale(&[(7, 1)]));
