@@ -268,10 +268,22 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     conn.pragma_update(None, "page_size", 4096)?;
     tune(&conn)?;
     schema::version(&conn)?;
-    conn.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 4194304;",
-    )?;
+    use_write_ahead_log(&conn)?;
+    conn.execute_batch("PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 4194304;")?;
     Ok(conn)
+}
+
+/// Without it SQLite goes on with a rollback journal, by which a power cut may undo what was committed.
+fn use_write_ahead_log(conn: &Connection) -> Result<(), StoreError> {
+    let mut statement = conn.prepare("PRAGMA journal_mode = WAL")?;
+    let mut rows = statement.query([])?;
+    let mode: Option<String> = rows.next()?.map(|row| row.get(0)).transpose()?;
+    // The change is committed after the row that tells of it: only the end of the rows says that it was.
+    while rows.next()?.is_some() {}
+    match mode.as_deref() {
+        Some("wal") => Ok(()),
+        other => Err(StoreError::Io(format!("the journal mode is {other:?} and cannot be changed"))),
+    }
 }
 
 /// Writes a write-ahead log that was left behind once more, as it is. Where a sync of it has failed, Linux keeps showing what was written
