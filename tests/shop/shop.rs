@@ -53,6 +53,8 @@ pub(crate) struct Books {
     pub(crate) tickets: BTreeMap<String, String>,
     /// Product to its stock in thousandths.
     pub(crate) stock: BTreeMap<String, i64>,
+    /// Two tills write under one name and do not know it: a number may be given twice, the ids tell the tickets apart.
+    pub(crate) has_twins: bool,
 }
 
 pub(crate) struct Shop {
@@ -119,6 +121,12 @@ impl Shop {
 
     pub(crate) fn set_hostname(&mut self, name: Name, hostname: &str) -> Result<()> {
         hostname.clone_into(&mut self.till_mut(name)?.hostname);
+        Ok(())
+    }
+
+    /// Puts the till's agent into a box of that name.
+    pub(crate) fn set_machine(&mut self, name: Name, machine: &str) -> Result<()> {
+        machine.clone_into(&mut self.till_mut(name)?.machine);
         Ok(())
     }
 

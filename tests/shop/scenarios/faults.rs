@@ -118,7 +118,6 @@ fn bad_air() -> Vec<Step> {
         Note("and A is cut off for a while, without its cable being pulled"),
         Split(&[&[A], &[B, C]]),
         Trade(&[A, B, C], 30),
-        Peers(A, 0, 10),
         Heal,
         Agree(&[A, B, C], 30),
         Linked(&[A, B, C], 30),
