@@ -42,7 +42,7 @@ pub(super) fn entity_share(kind: EntityKind, id: Uuid, registers: &[u8]) -> u128
 }
 
 /// Whether an entity's row is what was once put in: its registers are those that its share was made of.
-pub(super) fn is_sound(kind: EntityKind, id: Uuid, registers: &[u8], share: [u8; 16]) -> bool {
+pub(super) fn is_sound(kind: EntityKind, id: Uuid, registers: &[u8], share: &[u8]) -> bool {
     entity_share(kind, id, registers).to_be_bytes() == share
 }
 
@@ -95,7 +95,7 @@ pub(super) fn renew(conn: &Connection) -> Result<(), StoreError> {
 /// Sums the shares of the entities up anew: one was damaged.
 pub(super) fn renew_entities(conn: &Connection) -> Result<(), StoreError> {
     let mut shares = conn.prepare("SELECT sum FROM entity")?;
-    let shares = shares.query_map([], |row| Ok(u128::from_be_bytes(row.get(0)?)))?;
+    let shares = shares.query_map([], |row| Ok(u128::from_be_bytes(row.get(0).unwrap_or_default())))?;
     let sum = shares.map(|share| Ok(share?)).try_fold(0, added)?;
     keep(conn, table::ENTITY, sum, 0)
 }

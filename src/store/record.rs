@@ -205,3 +205,8 @@ pub(super) fn bodies<T: DeserializeOwned>(
 pub(super) fn blob<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r [u8], StoreError> {
     row.get_ref(column)?.as_blob().map_err(|error| StoreError::Damaged(error.to_string()))
 }
+
+/// The bytes of a column, whatever the card has made of it: for where damage is looked for.
+pub(super) fn bytes<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r [u8], StoreError> {
+    Ok(row.get_ref(column)?.as_bytes().unwrap_or_default())
+}

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::error::StoreError;
 use super::logs::op_rows;
 use super::reader::Reader;
-use super::record::{RECORDS, Records, blob};
+use super::record::{RECORDS, Records, bytes};
 use super::{digest, entity};
 use crate::model::id::{Origin, Uuid};
 use crate::model::op::{Seq, content_hash};
@@ -98,8 +98,11 @@ fn scrub_records(
     let mut last = None;
     while let Some(row) = rows.next()? {
         last = Some(row.get(0)?);
-        if content_hash(blob(row, 3)?) != blob(row, 2)? {
-            damaged.push(Damage::Record { table: records.table, id: Uuid::from_bytes(row.get(1)?) });
+        if content_hash(bytes(row, 3)?) != bytes(row, 2)? {
+            damaged.push(Damage::Record {
+                table: records.table,
+                id: Uuid::from_slice(bytes(row, 1)?).unwrap_or_default(),
+            });
         }
     }
     Ok(last)
@@ -117,7 +120,7 @@ fn scrub_entities(
     while let Some(row) = rows.next()? {
         last = Some(row.get(0)?);
         let (kind, id) = (entity::of_number(row.get(1)?)?, Uuid::from_bytes(row.get(2)?));
-        if !digest::is_sound(kind, id, blob(row, 3)?, row.get(4)?) {
+        if !digest::is_sound(kind, id, bytes(row, 3)?, bytes(row, 4)?) {
             damaged.push(Damage::Entity { kind, id });
         }
     }

@@ -48,7 +48,7 @@ fn join(
     let row = conn
         .prepare_cached("SELECT idx, registers, sum FROM entity WHERE kind = ?1 AND id = ?2")?
         .query_row((number(kind), id.as_bytes()), |row| {
-            Ok((row.get::<_, i64>(0)?, sound(row, kind, id)?, u128::from_be_bytes(row.get(2)?)))
+            Ok((row.get::<_, i64>(0)?, sound(row, kind, id)?, u128::from_be_bytes(row.get(2).unwrap_or_default())))
         })
         .optional()?;
     let (idx, sound, share) = match row {
@@ -77,8 +77,8 @@ fn join(
 
 /// The registers in a row, where they are what its sum says.
 fn sound(row: &Row<'_>, kind: EntityKind, id: Uuid) -> rusqlite::Result<Option<Registers>> {
-    let bytes = row.get_ref(1)?.as_blob()?;
-    let is_sound = digest::is_sound(kind, id, bytes, row.get(2)?);
+    let [registers, sum] = [row.get_ref(1)?, row.get_ref(2)?].map(|column| column.as_bytes().unwrap_or_default());
+    let is_sound = digest::is_sound(kind, id, registers, sum);
     is_sound.then(|| decoded(row, 1)).transpose()
 }
 

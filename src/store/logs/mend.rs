@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::super::error::StoreError;
-use super::super::record::{RECORDS, blob};
+use super::super::record::{RECORDS, bytes};
 use super::super::request::Reply;
 use super::super::work::Work;
 use super::compact::compact;
@@ -56,7 +56,7 @@ pub(in crate::store) fn op_rows(
     let mut rows = rows.query((log.idx, after.cast_signed(), limit))?;
     while let Some(row) = rows.next()? {
         let op = op_of_row(conn, row).ok();
-        let hash = RunningHash(row.get(6)?);
+        let hash = RunningHash(row.get(6).unwrap_or_default());
         let waits = match row.get(4)? {
             Some(rec) => is_damaged(conn, row.get(1)?, rec)?,
             None => false,
@@ -74,7 +74,7 @@ fn is_damaged(conn: &Connection, kind: u16, idx: i64) -> Result<bool, StoreError
     let mut rows = conn.prepare_cached(&sql)?;
     let mut rows = rows.query([idx])?;
     let Some(row) = rows.next()? else { return Ok(false) };
-    Ok(content_hash(blob(row, 1)?) != blob(row, 0)?)
+    Ok(content_hash(bytes(row, 1)?) != bytes(row, 0)?)
 }
 
 /// An op, and the one after it where there is one.

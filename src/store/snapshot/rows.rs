@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::super::error::StoreError;
 use super::super::logs::held_key;
-use super::super::record::{RECORDS, Records, blob};
+use super::super::record::{RECORDS, Records, bytes};
 use super::super::{digest, entity, roster};
 use crate::model::clock::Hlc;
 use crate::model::id::Uuid;
@@ -74,7 +74,7 @@ fn scan_records(conn: &Connection, records: &Records, after: &[u8], see: See<'_>
     let mut rows = conn.prepare_cached(&sql)?;
     let mut rows = rows.query(split_key(after))?;
     while let Some(row) = rows.next()? {
-        let (id, hash, body) = (blob(row, 0)?, blob(row, 1)?, blob(row, 2)?);
+        let (id, hash, body) = (bytes(row, 0)?, bytes(row, 1)?, bytes(row, 2)?);
         let content = content_hash(body);
         let row = Row {
             key: [id, hash].concat(),
@@ -100,9 +100,9 @@ fn scan_entities(conn: &Connection, after: &[u8], see: See<'_>) -> Result<(), St
     let mut rows = rows.query((kind, id))?;
     while let Some(row) = rows.next()? {
         let (kind, id) = (entity::of_number(row.get(1)?)?, Uuid::from_bytes(row.get(2)?));
-        let bytes = blob(row, 3)?;
-        let is_sound = digest::is_sound(kind, id, bytes, row.get(4)?);
-        let registers = postcard::from_bytes::<Registers>(bytes).ok().filter(|_| is_sound);
+        let heads = bytes(row, 3)?;
+        let is_sound = digest::is_sound(kind, id, heads, bytes(row, 4)?);
+        let registers = postcard::from_bytes::<Registers>(heads).ok().filter(|_| is_sound);
         let sound = registers.is_some();
         for (n, state) in (0u16..).zip(parts_of(conn, row.get(0)?, (kind, id), registers.unwrap_or_default())?) {
             let key = entity_key(kind, id, n);

@@ -6,7 +6,7 @@ use rusqlite::types::Value;
 use super::super::entity;
 use super::super::error::StoreError;
 use super::super::logs::held_key;
-use super::super::record::{self, MOVEMENTS, RECORDS, REFUNDS, Record, Records, TICKETS, blob};
+use super::super::record::{self, MOVEMENTS, RECORDS, REFUNDS, Record, Records, TICKETS, bytes};
 use super::super::request::Reply;
 use super::super::work::Work;
 use super::super::{digest, roster};
@@ -116,7 +116,7 @@ impl Work<'_> {
         let mut query = self.conn.prepare_cached(&format!("SELECT idx, hash, body FROM {name} WHERE id = ?1"))?;
         let mut rows = query.query([record.id.as_bytes()])?;
         while let Some(row) = rows.next()? {
-            let (idx, hash, body): (i64, _, _) = (row.get(0)?, blob(row, 1)?, blob(row, 2)?);
+            let (idx, hash, body): (i64, _, _) = (row.get(0)?, bytes(row, 1)?, bytes(row, 2)?);
             match (hash == record.hash, body == record.body) {
                 (true, true) => return Ok(Some(idx)),
                 (false, false) => continue,

@@ -10,6 +10,7 @@ mod faults;
 mod forks;
 mod installs;
 mod members;
+mod scrubs;
 mod selling;
 mod snapshots;
 mod threads;
