@@ -80,7 +80,7 @@ pub(super) fn apply_retire(conn: &Connection, retire: &Retire) -> Result<Joined,
 /// Folds in what another till knows of one.
 pub(super) fn join(conn: &Connection, arriving: &Member) -> Result<Joined, StoreError> {
     let before = member(conn, arriving.till)?;
-    let mut after = before.clone().unwrap_or_else(|| Member { till: arriving.till, admission: None, retired_ms: None });
+    let mut after = before.clone().unwrap_or(Member { till: arriving.till, admission: None, retired_ms: None });
     after.retired_ms = [after.retired_ms, arriving.retired_ms].into_iter().flatten().min();
     if let Some(theirs) = &arriving.admission {
         let ours = after.admission.get_or_insert_with(|| theirs.clone());

@@ -21,8 +21,11 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 enum Job {
     Answer(u64, SnapshotAsk, oneshot::Sender<SnapshotAnswer>),
     Forget(u64),
-    Study(Box<dyn FnOnce(Result<&Reader, StoreError>) + Send>),
+    Study(Study),
 }
+
+/// Something to read, where the database can be opened.
+type Study = Box<dyn FnOnce(Result<&Reader, StoreError>) + Send>;
 
 /// The thread, where it runs: from the first question until nothing has been given for a while.
 type Running = Mutex<Option<Sender<Job>>>;
