@@ -1,5 +1,6 @@
 //! Between the mesh and the replica, and between the replica and the store.
 
+use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
 
 use tracing::{debug, info, warn};
@@ -8,6 +9,7 @@ use super::super::alerts::Code;
 use super::super::clock;
 use super::{Driver, Link, Member, Waiting};
 use crate::config::Admission;
+use crate::discovery::TargetKey;
 use crate::mesh::{LinkEnd, LinkUp, MeshEvent, Refused, SendError};
 use crate::model::id::TillId;
 use crate::store::StoreEvent;
@@ -15,6 +17,9 @@ use crate::sync::{CloseReason, Event, Input, KnownPeer, LinkId, Output, Snapshot
 use crate::wire::frame::Bye;
 use crate::wire::hello::Refusal;
 use crate::wire::message;
+
+/// What a person can mend about a till that is refused.
+const REFUSALS: [Code; 3] = [Code::CurrencyMismatch, Code::WrongStoreKey, Code::VersionTooOld];
 
 impl Driver {
     pub(super) fn on_mesh(&mut self, event: MeshEvent) {
@@ -82,10 +87,6 @@ impl Driver {
             self.mesh.close(up.link, Bye::Busy);
             return;
         }
-        let ip = up.addr.ip().to_string();
-        for code in [Code::CurrencyMismatch, Code::WrongStoreKey, Code::VersionTooOld] {
-            self.set_alert(code, &ip, None);
-        }
         let mut listens_at = up.addr;
         if up.dialled_by_us {
             self.candidates.reached(till, up.addr);
@@ -116,9 +117,27 @@ impl Driver {
             since_ms: clock::now().wall_ms,
         };
         self.links.insert(link, entry);
+        self.clear_refusals();
         self.feed(Input::LinkUp { link, till, boot, dialled_by_us: up.dialled_by_us });
         self.tell_known();
         self.retarget();
+    }
+
+    /// A till that is linked is refused no more, at none of its addresses: it may have been refused at another one than it is linked at,
+    /// and that be known to be its own only later.
+    pub(super) fn clear_refusals(&mut self) {
+        if !REFUSALS.iter().any(|code| self.alerts.is_set(*code)) {
+            return;
+        }
+        let linked: HashSet<TillId> = self.links.values().map(|link| link.till).collect();
+        let targets = self.candidates.targets().into_iter();
+        let theirs = targets.filter(|target| matches!(target.key, TargetKey::Till(till) if linked.contains(&till)));
+        let known = theirs.flat_map(|target| target.addresses);
+        let at_links = self.links.values().filter_map(|link| link.address.parse().ok());
+        let ips: BTreeSet<String> = known.chain(at_links).map(|address: SocketAddr| address.ip().to_string()).collect();
+        for code in REFUSALS {
+            ips.iter().for_each(|ip| self.set_alert(code, ip, None));
+        }
     }
 
     /// With manual admission only tills of the roster are linked. A till that knows no other yet is the one that joins: it takes whom it

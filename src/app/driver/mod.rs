@@ -291,6 +291,7 @@ impl Driver {
             }
         }
         self.candidates.on_discovery(&event);
+        self.clear_refusals();
         self.retarget();
         self.changed = true;
     }
