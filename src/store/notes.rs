@@ -1,11 +1,14 @@
 //! Remarks, of level 2: built with the feature `next` alone. See [`crate::model::note`].
 
+use rusqlite::OptionalExtension;
+
 use crate::model::id::Uuid;
 use crate::model::level;
 use crate::model::note::Note;
 use crate::model::op::{Body, kind};
 use crate::model::register::EntityKind;
 
+use super::digest;
 use super::entity::Change;
 use super::error::StoreError;
 use super::logs::LAPSE_MS;
@@ -57,19 +60,26 @@ impl Work<'_> {
         let hlc = self.tick();
         let body = Body::Note(Note { id, text, made: self.made(hlc) });
         let op = self.op(&body, hlc)?;
-        self.fold(&body, &op, &mut [0; 32])?;
-        self.append(op, None, None)?;
+        let rec = self.fold(&body, &op, &mut [0; 32])?;
+        self.append(op, rec, None)?;
         Ok(Reply::Done)
     }
 
-    /// Stores a remark, ours or another's. Two contents of one id are both kept.
-    pub(super) fn insert_note(&mut self, record: &Record<'_>) -> Result<(), StoreError> {
-        self.conn.prepare_cached("INSERT OR IGNORE INTO note (id, hash, body) VALUES (?1, ?2, ?3)")?.execute((
-            record.id.as_bytes(),
-            record.hash,
-            record.body,
-        ))?;
-        Ok(())
+    /// Stores a remark, ours or another's; gives its row. Two contents of one id are both kept.
+    pub(super) fn insert_note(&mut self, record: &Record<'_>) -> Result<i64, StoreError> {
+        let known = self
+            .conn
+            .prepare_cached("SELECT idx FROM note WHERE id = ?1 AND hash = ?2")?
+            .query_row((record.id.as_bytes(), record.hash), |row| row.get(0))
+            .optional()?;
+        if let Some(idx) = known {
+            return Ok(idx);
+        }
+        let sql = "INSERT INTO note (id, hash, body) VALUES (?1, ?2, ?3)";
+        self.conn.prepare_cached(sql)?.execute((record.id.as_bytes(), record.hash, record.body))?;
+        let idx = self.conn.last_insert_rowid();
+        digest::note(self.conn, &record::NOTES, idx)?;
+        Ok(idx)
     }
 }
 

@@ -49,8 +49,17 @@ pub(super) const TICKETS: Records = Records { table: table::TICKET, kind: kind::
 pub(super) const REFUNDS: Records = Records { table: table::REFUND, kind: kind::REFUND, name: "refund" };
 pub(super) const MOVEMENTS: Records = Records { table: table::MOVEMENT, kind: kind::MOVEMENT, name: "movement" };
 
+#[cfg(feature = "next")]
+pub(super) const NOTES: Records = Records { table: table::NOTE, kind: kind::NOTE, name: "note" };
+
 /// All tables of records.
-pub(super) const RECORDS: &[Records] = &[TICKETS, REFUNDS, MOVEMENTS];
+pub(super) const RECORDS: &[Records] = &[
+    TICKETS,
+    REFUNDS,
+    MOVEMENTS,
+    #[cfg(feature = "next")]
+    NOTES,
+];
 
 /// Where a record stands among those of its id. Of several contents the smaller hash counts: alone it moves stock and is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -42,7 +42,7 @@ const MIGRATIONS: &[Migration] = &[
 /// What the next version could bring: remarks.
 #[cfg(feature = "next")]
 const NEXT: &str = "
-CREATE TABLE note (id BLOB NOT NULL, hash BLOB NOT NULL, body BLOB NOT NULL, PRIMARY KEY (id, hash)) WITHOUT ROWID;
+CREATE TABLE note (idx INTEGER PRIMARY KEY, id BLOB NOT NULL, hash BLOB NOT NULL, body BLOB NOT NULL, UNIQUE (id, hash));
 ";
 
 /// What schema 2 keeps besides, from what schema 1 had.

@@ -149,10 +149,7 @@ impl Work<'_> {
                 None
             }
             #[cfg(feature = "next")]
-            Body::Note(note) => {
-                self.insert_note(&Record::new(note.id, &op.body))?;
-                None
-            }
+            Body::Note(note) => Some(self.insert_note(&Record::new(note.id, &op.body))?),
         };
         Ok(rec)
     }

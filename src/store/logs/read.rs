@@ -26,6 +26,8 @@ pub(super) fn op_of_row(conn: &Connection, row: &Sql<'_>) -> Result<Op, StoreErr
         let sql = match op.kind {
             kind::TICKET => "SELECT body FROM ticket WHERE idx = ?1",
             kind::REFUND => "SELECT body FROM refund WHERE idx = ?1",
+            #[cfg(feature = "next")]
+            kind::NOTE => "SELECT body FROM note WHERE idx = ?1",
             _ => "SELECT body FROM movement WHERE idx = ?1",
         };
         op.body = conn.prepare_cached(sql)?.query_row([rec], |row| row.get(0))?;
