@@ -1,6 +1,7 @@
 //! What a shop does all day: sales, refunds, edits, stock; and the comparison of what all tills hold with the books.
 
 use std::collections::BTreeMap;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -125,12 +126,19 @@ impl Shop {
                 let count = self.status(*name)?["counts"]["tickets"].as_u64();
                 ensure!(count == Some(tickets), "{name} counts {count:?} tickets, of {tickets} acknowledged");
             }
-            let reference = self.copy(names[0])?;
-            self.compare_with_books(names[0], &reference)?;
-            for name in &names[1..] {
-                compare(names[0], &reference, *name, &self.copy(*name)?)?;
-            }
-            Ok(())
+            let copies = self.copies(names)?;
+            self.compare_with_books(names[0], &copies[0])?;
+            let mut others = names.iter().zip(&copies).skip(1);
+            others.try_for_each(|(name, copy)| compare(names[0], &copies[0], *name, copy))
+        })
+    }
+
+    /// What each of these holds, asked all at once.
+    fn copies(&self, names: &[Name]) -> Result<Vec<Copy>> {
+        thread::scope(|scope| {
+            let threads: Vec<_> = names.iter().map(|name| scope.spawn(|| self.copy(*name))).collect();
+            let results = threads.into_iter().map(|thread| thread.join());
+            results.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
         })
     }
 

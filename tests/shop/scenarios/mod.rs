@@ -14,11 +14,11 @@ use crate::Scenario;
 /// The long ones first, so that two at a time end together.
 pub(crate) fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
+    all.extend(boxes::scenarios());
     all.extend(faults::scenarios());
     all.extend(cards::scenarios());
     all.extend(posplus::scenarios());
     all.extend(network::scenarios());
-    all.extend(boxes::scenarios());
     all.extend(data::scenarios());
     all.extend(strangers::scenarios());
     all.extend(rig::scenarios());
