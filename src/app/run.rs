@@ -141,7 +141,7 @@ fn assemble(
         heads: known.heads,
         auto_sync: config.p2p.auto_sync,
         acks: known.acks,
-        closes: known.closes,
+        closes: known.closes.clone(),
         level: LEVEL,
         stamp: known.stamp.max(clock::now().wall_ms),
         started: uptime.ms(),
@@ -174,6 +174,7 @@ fn assemble(
         remembered: known.peers,
         admission,
         upkeep,
+        closes: known.closes,
         config: manager,
     });
     let ears = Ears { mesh: mesh_heard, store, discovery: discovery_heard, commands };

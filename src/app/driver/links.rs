@@ -11,6 +11,7 @@ use super::{Driver, Link, Member, Waiting};
 use crate::config::Admission;
 use crate::discovery::TargetKey;
 use crate::mesh::{LinkEnd, LinkUp, MeshEvent, Refused, SendError};
+use crate::model::close::Closes;
 use crate::model::id::TillId;
 use crate::store::StoreEvent;
 use crate::sync::{CloseReason, Event, Input, KnownPeer, LinkId, Output, SnapshotProgress};
@@ -171,6 +172,7 @@ impl Driver {
                     self.feed(Input::Applied { origin, head });
                 }
                 if let Some(logs) = committed.logs {
+                    self.alert_ends(&logs.closes);
                     self.feed(Input::Logs { vector: logs.vector, closes: logs.closes });
                 }
                 if committed.roster {
@@ -192,6 +194,15 @@ impl Driver {
                 self.set_alert(Code::StoreFault, "", fault.map(|error| error.to_string()));
             }
         }
+    }
+
+    /// Also where another till found the fork: whoever looks at any till is to see it.
+    fn alert_ends(&mut self, closes: &Closes) {
+        for close in closes.iter().filter(|close| self.closes.is_news(*close)).collect::<Vec<_>>() {
+            let origin = close.origin.to_string();
+            self.set_alert(Code::Fork, &origin, Some(format!("origin {origin} ends after change {}", close.seq)));
+        }
+        self.closes.clone_from(closes);
     }
 
     /// Feeds the replica and carries out what it wants.

@@ -22,6 +22,7 @@ use crate::api::{AgentStatus, ApiCommand};
 use crate::config::{Admission, ConfigManager};
 use crate::discovery::{Candidates, DiscoveryEvent, DiscoveryHandle, Kin, TargetKey};
 use crate::mesh::{LinkHandle, MeshEvent, MeshHandle, Target};
+use crate::model::close::Closes;
 use crate::model::id::TillId;
 use crate::store::{Remember, RememberedPeer, Request, RosterEntry, Store, StoreEvent};
 use crate::sync::{Input, LinkId, Replica, SnapshotProgress};
@@ -47,6 +48,8 @@ pub(super) struct Parts {
     /// How this till enters the roster.
     pub(super) admission: Request,
     pub(super) upkeep: Upkeep,
+    /// Ends of origins that the database knows.
+    pub(super) closes: Closes,
 }
 
 /// Where a driver hears.
@@ -87,6 +90,8 @@ pub(super) struct Driver {
     listening: Option<u16>,
     memory: Memory,
     upkeep: Upkeep,
+    /// Ends of origins that have been told of.
+    closes: Closes,
     /// The snapshot that is being taken.
     snapshot: Option<SnapshotProgress>,
     /// What the store and the disk answered, to be fed to the replica.
@@ -172,6 +177,7 @@ impl Driver {
             listening: None,
             memory: Memory::default(),
             upkeep: parts.upkeep,
+            closes: parts.closes,
             snapshot: None,
             answers,
             answered,
