@@ -9,6 +9,8 @@
 //! `tests/run crash` runs about 2,000 images, `tests/run --full crash` all of them, several for each operation. A word selects stories.
 //! `TILLMESH_SEED` repeats a run.
 
+#![allow(clippy::print_stdout, reason = "this program tells what it has found there")]
+
 mod check;
 mod images;
 mod points;
