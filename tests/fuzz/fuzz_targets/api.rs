@@ -20,7 +20,7 @@ use tillmesh_fuzz::shop::{NOON, author, folder};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Method, path before the id, path after it.
-const ROUTES: [(&str, &str, &str); 25] = [
+const ROUTES: [(&str, &str, &str); 26] = [
     ("POST", "/v1/tickets", ""),
     ("POST", "/v1/tickets/", "/refunds"),
     ("POST", "/v1/tickets/", "/cancel"),
@@ -46,6 +46,7 @@ const ROUTES: [(&str, &str, &str); 25] = [
     ("GET", "/v1/log", ""),
     ("GET", "/v1/status", ""),
     ("GET", "/", ""),
+    ("POST", "/v1/store/scrub", ""),
 ];
 const TOKEN: &str = "token";
 
@@ -233,7 +234,7 @@ fn grant(wish: ApiCommand) {
     match wish {
         ApiCommand::Reconnect(answer) | ApiCommand::SyncNow(answer) => drop(answer.send(Ok(1))),
         ApiCommand::SetEnabled(_, answer) => drop(answer.send(Ok(()))),
-        ApiCommand::Admit(_, answer) => drop(answer.send(Ok(()))),
+        ApiCommand::Admit(_, answer) | ApiCommand::Scrub(answer) => drop(answer.send(Ok(()))),
     }
 }
 
@@ -260,5 +261,6 @@ fn status() -> AgentStatus {
         peers: Vec::new(),
         pending: Vec::new(),
         alerts: Vec::new(),
+        snapshot: None,
     }
 }
