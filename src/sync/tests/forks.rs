@@ -242,6 +242,61 @@ fn a_head_that_was_cut_off_again_is_not_believed() {
     assert_eq!(shop.tills[0].replica.vector(), vector);
 }
 
+/// A peer that has not heard of an end yet offers what is beyond it.
+#[test]
+fn what_is_beyond_an_end_is_not_pulled() {
+    let foreign = Origin(77);
+    let mut peer = Mem::new(1, foreign);
+    let ops = (0..10).map(|n| Op { hlc: Hlc(1), kind: 1, schema: 1, body: vec![n] }).collect();
+    let batch = peer.commit(ops);
+    let mut shop = Shop::new(1);
+    shop.tills[0].mem.closes = [Close { origin: foreign, seq: 5 }].into_iter().collect();
+    shop.restart(0, None);
+    let replica = &mut shop.tills[0].replica;
+    let link = LinkId(1);
+    replica.handle(0, Input::LinkUp { link, till: TillId([9; 16]), boot: BootId(99), dialled_by_us: true });
+    let have = Message::Have(vec![(foreign, batch.after())]);
+    let outputs = replica.handle(0, Input::Message { link, message: have });
+    let is_want = |o: &Output| matches!(o, Output::Send { message: Message::Want { .. }, .. });
+    assert!(outputs.iter().any(is_want));
+    assert_eq!(replica.peers().next().map(|p| p.behind), Some(5));
+    let outputs = replica.handle(0, Input::Message { link, message: Message::Ops(batch.clone()) });
+    let [Output::Apply(applied)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!(applied.ops, batch.ops[..5]);
+    let outputs = replica.handle(0, Input::Applied { origin: foreign, head: applied.after() });
+    assert_eq!(outputs, [], "no more is asked for");
+    assert_eq!(replica.peers().next().map(|p| p.behind), Some(0));
+}
+
+/// The store looks at a log, which is cut before the replica hears what it found.
+#[test]
+fn what_was_found_of_a_log_that_has_changed_since_is_void() {
+    let head = |seq: u64, n: u8| Head { seq, hash: RunningHash([n; 8]) };
+    let foreign = Origin(77);
+    let mut shop = Shop::new(1);
+    let replica = &mut shop.tills[0].replica;
+    let link = LinkId(1);
+    replica.handle(0, Input::LinkUp { link, till: TillId([9; 16]), boot: BootId(99), dialled_by_us: true });
+    replica.handle(0, Input::Applied { origin: foreign, head: head(40, 1) });
+    let mut have = |seq, n| {
+        let message = Message::Have(vec![(foreign, head(seq, n))]);
+        shop.tills[0].replica.handle(0, Input::Message { link, message })
+    };
+    let asked = |outputs: Vec<Output>, mark| {
+        let compare = Output::Compare { link, origin: foreign, marks: vec![mark] };
+        outputs.contains(&compare)
+    };
+    assert!(asked(have(20, 2), head(20, 2)));
+    let vector: VersionVector = [(foreign, head(30, 3))].into_iter().collect();
+    let closes: Closes = [Close { origin: foreign, seq: 30 }].into_iter().collect();
+    shop.tills[0].replica.handle(0, Input::Logs { vector, closes });
+    let same = Input::Compared { link, origin: foreign, found: Comparison::Same };
+    assert!(asked(shop.tills[0].replica.handle(0, same.clone()), head(20, 2)), "looked at again");
+    let parted = Input::Compared { link, origin: foreign, found: Comparison::Parted(7) };
+    let end = Output::End(vec![Close { origin: foreign, seq: 7 }]);
+    assert!(shop.tills[0].replica.handle(0, parted).contains(&end));
+}
+
 impl Shop {
     /// Delivers only some of the messages; the others are lost.
     fn deliver_some(&mut self, passes: impl Fn(&Message) -> bool) {

@@ -241,6 +241,51 @@ fn a_fork_in_the_middle_of_a_snapshot_begins_it_again() {
     assert_eq!(shop.everywhere(), 321);
 }
 
+/// The heads that the peer tells leave the forked log out; its snapshot does not.
+#[test]
+fn a_fork_that_only_the_snapshot_shows_is_settled_before_its_logs_are_put_in() {
+    for sold in [[30, 7], [7, 30], [12, 12]] {
+        let mut shop = Shop::new(4);
+        shop.sell(0, 20);
+        let copy = shop.tills[0].mem.clone();
+        let clone = shop.add_with(copy, 0, true);
+        shop.sell(0, sold[0]);
+        shop.sell(clone, sold[1]);
+        shop.sell(3, 40);
+        for (a, b) in [(0, 1), (clone, 3)] {
+            let link = shop.link(a, b);
+            shop.run(3_000);
+            shop.cut(link);
+        }
+        shop.tills[clone].mem.compact(origin(3), 40);
+        shop.garble = Some(|message| match message {
+            Message::Have(heads) => heads.retain(|(of, _)| *of != origin(0)),
+            // Nothing comes of comparing for now.
+            Message::Probe { .. } => *message = Message::Ping(0),
+            _ => {}
+        });
+        shop.link(1, clone);
+        shop.run(SNAPSHOT_STALL_MS / 2);
+        assert!(shop.tills[1].mem.uncovered() > 0, "all has come but the logs");
+        assert_eq!(shop.tills[1].mem.closes.0.len(), 0);
+        shop.garble = Some(|message| {
+            if let Message::Have(heads) = message {
+                heads.retain(|(of, _)| *of != origin(0));
+            }
+        });
+        shop.run(60_000);
+        assert_eq!(shop.tills[1].mem.closes.end(origin(0)), Some(20));
+        assert_eq!(shop.tills[1].mem.uncovered(), 0);
+        shop.garble = None;
+        for till in [0, 2, 3] {
+            shop.link(1, till);
+        }
+        shop.run(30_000);
+        shop.assert_equal();
+        assert_eq!(shop.everywhere(), 60 + sold[0] + sold[1]);
+    }
+}
+
 #[test]
 fn a_damaged_row_is_fetched_again() {
     let mut shop = Shop::new(2);
