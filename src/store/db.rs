@@ -255,6 +255,9 @@ pub(super) fn tune(conn: &Connection) -> Result<(), StoreError> {
         "PRAGMA foreign_keys = ON; PRAGMA cache_size = -1536; PRAGMA mmap_size = 0;
          PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA busy_timeout = 2000;",
     )?;
+    if Mutant::NoSync.is_on() {
+        conn.pragma_update(None, "synchronous", "NORMAL")?;
+    }
     Ok(())
 }
 

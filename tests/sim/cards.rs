@@ -121,6 +121,7 @@ impl World {
         let entry = &mut self.tills[till];
         entry.disk.replace(image);
         entry.heads = VersionVector::default();
+        entry.late = true;
         let former = std::mem::replace(&mut entry.card, card);
         self.card_is_gone(&former);
         let wait = self.rng.within(200..=4_000);

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, types::ValueRef};
-use tillmesh::model::id::{Uuid, hex};
-use tillmesh::model::op::{Body, Op, kind};
+use tillmesh::model::id::{Origin, Uuid, hex};
+use tillmesh::model::op::{Body, Op, Seq, kind};
 
 /// What must be equal where all is received, table by table: a name, and what is selected.
 const STATE: &[(&str, &str)] = &[
@@ -113,6 +113,16 @@ impl Look {
         let read = || -> Result<BTreeMap<_, _>, rusqlite::Error> {
             let mut statement = self.0.prepare("SELECT product, total FROM stock WHERE total <> 0")?;
             statement.query_map([], |row| Ok((Uuid::from_bytes(row.get(0)?), row.get(1)?)))?.collect()
+        };
+        read().map_err(|error| error.to_string())
+    }
+
+    /// How far each log is compacted.
+    pub(crate) fn floors(&self) -> Result<Vec<(Origin, Seq)>, String> {
+        let read = || -> Result<Vec<_>, rusqlite::Error> {
+            let mut statement = self.0.prepare("SELECT origin, floor FROM origin WHERE floor > 0")?;
+            let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+            rows.map(|row| row.map(|(origin, floor)| (Origin(origin.cast_unsigned()), floor.cast_unsigned()))).collect()
         };
         read().map_err(|error| error.to_string())
     }

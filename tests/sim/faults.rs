@@ -60,6 +60,10 @@ pub(crate) enum Trouble {
     Clock(usize),
     /// A month has passed for all but this till.
     Lapse(usize),
+    /// A till is dead for good.
+    Dead(usize),
+    /// A link is cut.
+    Cut(LinkId),
 }
 
 impl World {
@@ -213,6 +217,7 @@ impl World {
         let present = self.present();
         let Some(till) = self.running().filter(|_| present.len() > 1) else { return };
         self.stop(till, false);
+        self.tills[till].late = true;
         let wait = self.rng.within(5_000..=30_000);
         self.plan_at(wait, Event::Boot { till });
         let before = self.rng.within(2_000..=wait);
@@ -246,6 +251,27 @@ impl World {
         self.ask(by, client, Request::Retire { till: retired });
     }
 
+    /// While a till takes a snapshot, its giver may die, or the link to it be cut.
+    pub(crate) fn disturb_snapshot(&mut self, taker: usize, giver: TillId) {
+        if self.calm || !self.rng.odds(250) {
+            return;
+        }
+        let wait = self.rng.within(0..=150);
+        let links: Vec<(LinkId, usize)> = self
+            .net
+            .links
+            .iter()
+            .filter_map(|(id, link)| {
+                let end = (0..2).find(|n| link.ends[*n].till == taker && link.open[*n])?;
+                let other = link.ends[1 - end].till;
+                (self.tills[other].author.till == giver).then_some((*id, other))
+            })
+            .collect();
+        let Some((link, other)) = self.rng.pick(&links).copied() else { return };
+        let trouble = if self.rng.odds(300) { Trouble::Dead(other) } else { Trouble::Cut(link) };
+        self.plan_at(wait, Event::Trouble(trouble));
+    }
+
     pub(crate) fn end_trouble(&mut self, trouble: Trouble) {
         match trouble {
             Trouble::Unblock(pairs) => {
@@ -254,6 +280,20 @@ impl World {
             }
             Trouble::Mend(till) => self.mend(till),
             Trouble::Lapse(till) => self.pass_time("a till lapses", 31 * DAY_MS.unsigned_abs(), Some(till)),
+            Trouble::Dead(till) => {
+                if !self.calm && !self.tills[till].gone && self.present().len() > 1 {
+                    self.count("giver of a snapshot dies");
+                    self.say(|| format!("till {till} is dead for good"));
+                    self.take_away(till);
+                }
+            }
+            Trouble::Cut(link) => {
+                if !self.calm && self.net.links.contains_key(&link) {
+                    self.count("link cut in a snapshot");
+                    self.link_down(link, 0);
+                    self.link_down(link, 1);
+                }
+            }
             Trouble::Clock(till) => {
                 self.tills[till].clock_off_ms = 0;
                 self.tills[till].clock = ClockQuality::Trusted;

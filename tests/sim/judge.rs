@@ -1,7 +1,7 @@
 //! What must hold: of tills that hold the same ops at any time, and of all tills once everything is healed.
 
 use tillmesh::model::vector::VersionVector;
-use tillmesh::store::{ConflictId, ConflictView};
+use tillmesh::store::{ConflictId, ConflictView, Reader};
 
 use crate::dump::{Look, difference};
 use crate::world::World;
@@ -96,12 +96,38 @@ impl World {
             // What a snapshot has brought so far is more than the heads say.
             let covered = agent.reader.uncovered().is_ok_and(|rows| rows == 0);
             self.tills[n].heads = vector.clone();
+            self.check_floors(n)?;
             if !covered {
                 continue;
             }
             match seen.iter().find(|(_, other)| *other == vector) {
                 Some((other, _)) => self.same_state(*other, n)?,
                 None => seen.push((n, vector)),
+            }
+        }
+        Ok(())
+    }
+
+    /// What a till has compacted, every till that it waits for holds.
+    fn check_floors(&self, till: usize) -> Result<(), String> {
+        let Some(agent) = &self.tills[till].agent else { return Ok(()) };
+        let Ok(roster) = agent.reader.roster() else { return Ok(()) };
+        let floors = self.look(till)?.floors()?;
+        for other in self.present().into_iter().filter(|other| *other != till && !self.tills[*other].late) {
+            let id = self.tills[other].author.till;
+            let Some(waited) = &self.tills[other].agent else { continue };
+            if !roster.iter().any(|entry| entry.till == id && entry.retired_ms.is_none()) {
+                continue;
+            }
+            let Ok(closes) = waited.reader.closes() else { continue };
+            for (origin, floor) in floors.iter().filter(|(origin, _)| closes.end(*origin).is_none()) {
+                let hash =
+                    |reader: &Reader| reader.hashes(*origin, *floor, 1).ok().and_then(|found| found.first().copied());
+                if hash(&agent.reader) != hash(&waited.reader) {
+                    return Err(format!(
+                        "till {till} has compacted {origin} up to {floor}, which till {other} does not hold"
+                    ));
+                }
             }
         }
         Ok(())

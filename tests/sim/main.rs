@@ -3,6 +3,7 @@
 //!   sim [--seeds N] [--from S]     so many seeds, the first of them S
 //!   sim --seed S                   one, with its steps
 //!   sim --minutes M                as many as fit
+//!   sim --mutants                  each deliberate bug, until a seed notices it
 //!
 //! Without arguments: 1,000 seeds, 20,000 where TILLMESH_FULL is set. Last line: `N passed, N failed`.
 
@@ -14,6 +15,7 @@ mod dump;
 mod faults;
 mod glue;
 mod judge;
+mod mutants;
 mod net;
 mod plan;
 mod rng;

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::mutants;
 use crate::plan::Mix;
-use crate::world::{Report, World};
+use crate::world::{Recording, Report, World};
 
 /// Seeds in the short and in the full form.
 const SEEDS: u64 = 1_000;
@@ -22,7 +23,7 @@ const REPEAT_EVERY: u64 = 25;
 const FAILURES_SHOWN: usize = 3;
 const STEPS_SHOWN: usize = 60;
 
-const THREADS: usize = 2;
+pub(crate) const THREADS: usize = 2;
 
 /// Faults that a suite of any size worth the name has to have met.
 const FAULTS: &[&str] = &[
@@ -32,6 +33,8 @@ const FAULTS: &[&str] = &[
     "partition one way",
     "link cut",
     "link swallows",
+    "link cut in a snapshot",
+    "giver of a snapshot dies",
     "slow link",
     "messages swapped",
     "message doubled",
@@ -67,6 +70,7 @@ pub(crate) struct Suite {
     from: u64,
     seeds: u64,
     one: bool,
+    mutants: bool,
     until: Option<Duration>,
 }
 
@@ -88,7 +92,8 @@ struct Totals {
 impl Suite {
     pub(crate) fn from_args(args: impl Iterator<Item = String>) -> Result<Self, String> {
         let full = std::env::var("TILLMESH_FULL").is_ok_and(|value| value == "1");
-        let mut suite = Self { from: 1, seeds: if full { SEEDS_FULL } else { SEEDS }, one: false, until: None };
+        let mut suite =
+            Self { from: 1, seeds: if full { SEEDS_FULL } else { SEEDS }, one: false, mutants: false, until: None };
         let mut args = args;
         while let Some(flag) = args.next() {
             let mut number = || {
@@ -99,6 +104,7 @@ impl Suite {
                 "--seeds" => suite.seeds = number()?,
                 "--from" => suite.from = number()?,
                 "--seed" => (suite.from, suite.seeds, suite.one) = (number()?, 1, true),
+                "--mutants" => suite.mutants = true,
                 "--minutes" => {
                     suite.until = Some(Duration::from_secs(60 * number()?));
                     suite.seeds = u64::MAX / 2;
@@ -114,6 +120,9 @@ impl Suite {
         std::panic::set_hook(Box::new(|_| {}));
         if self.one {
             return run_one(self.from);
+        }
+        if self.mutants {
+            return mutants::run(self.from);
         }
         let began = Instant::now();
         let (next, totals) = (AtomicU64::new(self.from), Mutex::new(Totals::default()));
@@ -138,7 +147,7 @@ impl Suite {
 }
 
 /// Runs a seed; what came of it, or why it failed, with its steps where they were recorded.
-fn run_seed(seed: u64, recording: bool) -> Result<Report, (String, Vec<String>)> {
+pub(crate) fn run_seed(seed: u64, recording: Recording) -> Result<Report, (String, Vec<String>)> {
     let mut world = World::new(seed, recording).map_err(|error| (error, Vec::new()))?;
     let outcome = catch_unwind(AssertUnwindSafe(|| world.run()));
     let report = world.finish();
@@ -146,7 +155,7 @@ fn run_seed(seed: u64, recording: bool) -> Result<Report, (String, Vec<String>)>
         Ok(Ok(())) if report.operations < 300 => format!("only {} operations", report.operations),
         Ok(Ok(())) if report.faults.values().sum::<u64>() < 5 => "fewer than five faults".to_owned(),
         Ok(Ok(())) => {
-            if recording {
+            if recording != Recording::Off {
                 return Err((String::new(), world.take_steps()));
             }
             return Ok(report);
@@ -162,16 +171,16 @@ fn run_seed(seed: u64, recording: bool) -> Result<Report, (String, Vec<String>)>
 
 /// Runs a seed, some of them twice.
 fn judge(seed: u64) -> Result<(Report, bool), (String, Vec<String>)> {
-    let report = run_seed(seed, false)?;
+    let report = run_seed(seed, Recording::Off)?;
     let repeat = seed.is_multiple_of(REPEAT_EVERY);
-    if repeat && run_seed(seed, false)?.tally != report.tally {
+    if repeat && run_seed(seed, Recording::Off)?.tally != report.tally {
         return Err(("two runs of the seed are not alike".to_owned(), Vec::new()));
     }
     Ok((report, repeat))
 }
 
 fn run_one(seed: u64) -> ExitCode {
-    let (error, steps) = run_seed(seed, true).err().unwrap_or_default();
+    let (error, steps) = run_seed(seed, Recording::Messages).err().unwrap_or_default();
     steps.iter().for_each(|step| println!("{step}"));
     if error.is_empty() {
         println!("1 passed, 0 failed");
@@ -198,7 +207,7 @@ impl Totals {
             Err((error, _)) => {
                 self.failures += 1;
                 if self.failed.len() < FAILURES_SHOWN {
-                    let steps = run_seed(seed, true).err().map(|(_, steps)| steps).unwrap_or_default();
+                    let steps = run_seed(seed, Recording::Steps).err().map(|(_, steps)| steps).unwrap_or_default();
                     self.failed.push((seed, error, steps));
                 } else {
                     println!("seed {seed}: {error}");

@@ -180,7 +180,7 @@ impl World {
             self.trade.asked.push(request.clone());
         }
         let client = self.trade.next_client();
-        self.say(|| format!("till {till} is asked ({client}): {}", short(&request)));
+        self.say(|| format!("till {till} is asked ({client}): {}", line(&request, 160)));
         self.trade.waiting.insert(client, request.clone());
         self.ask(till, client, request);
     }
@@ -331,8 +331,7 @@ impl World {
     }
 }
 
-/// A request in a line.
-fn short(request: &Request) -> String {
-    let text = format!("{request:?}");
-    text.chars().take(160).collect()
+/// Something in a line of so many characters.
+pub(crate) fn line(what: &impl std::fmt::Debug, chars_max: usize) -> String {
+    format!("{what:?}").chars().take(chars_max).collect()
 }

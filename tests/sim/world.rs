@@ -12,7 +12,7 @@ use tillmesh::model::id::{BootId, TillId};
 use tillmesh::model::level::LEVEL;
 use tillmesh::model::vector::VersionVector;
 use tillmesh::store::{Author, Now, StoreOptions};
-use tillmesh::sync::{Event as SyncEvent, Input, LinkId, MonoMs};
+use tillmesh::sync::{Event as SyncEvent, Input, LinkId, Message, MonoMs};
 use tillmesh::wire::message;
 
 use crate::books::{Books, Key};
@@ -21,7 +21,7 @@ use crate::glue::{Agent, ClientId, Effect, Look, Told};
 use crate::net::{End, Frame, Net};
 use crate::plan::{Mix, Plan};
 use crate::rng::{Rng, Tally};
-use crate::trade::Trade;
+use crate::trade::{Trade, line};
 use crate::vfs::{Disk, Fault, Image, Op, Watch};
 
 /// Virtual time begins here: milliseconds since 1970 at noon of 22 November 2026 in Tunis.
@@ -92,6 +92,8 @@ pub(crate) struct Till {
     pub(crate) backup: Option<(Image, BTreeSet<Key>)>,
     /// Running time that has passed while it was off: as after years of use.
     pub(crate) leap_ms: u64,
+    /// It was not there all the time with all that it ever held: others need not have waited for it.
+    pub(crate) late: bool,
     /// Where its logs stood when that was last looked at.
     pub(crate) heads: VersionVector,
     /// How far its clock is off, in milliseconds.
@@ -106,6 +108,14 @@ pub(crate) struct Till {
     /// Faults of its disk that have been counted.
     pub(crate) fired: u64,
     tally: Arc<Mutex<Tally>>,
+}
+
+/// What is kept of a run to be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Recording {
+    Off,
+    Steps,
+    Messages,
 }
 
 /// What came of a run.
@@ -133,6 +143,8 @@ pub(crate) struct World {
     pub(crate) trade: Trade,
     pub(crate) report: Report,
     steps: Option<Vec<String>>,
+    /// Messages are steps too.
+    talkative: bool,
     pub(crate) calm: bool,
     folder: TempDir,
 }
@@ -159,7 +171,7 @@ impl Watch for Tallying {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, recording: bool) -> Result<Self, String> {
+    pub(crate) fn new(seed: u64, recording: Recording) -> Result<Self, String> {
         let mut rng = Rng::new(seed);
         let plan = Plan::of(seed, &mut rng);
         let trade = Trade::new(&mut rng);
@@ -175,7 +187,8 @@ impl World {
             books: Books::default(),
             trade,
             report: Report::default(),
-            steps: recording.then(Vec::new),
+            steps: (recording != Recording::Off).then(Vec::new),
+            talkative: recording == Recording::Messages,
             calm: false,
             folder,
         };
@@ -231,6 +244,7 @@ impl World {
             level: LEVEL,
             backup: None,
             leap_ms: 0,
+            late: self.now > 1_000,
             heads: VersionVector::default(),
             clock_off_ms,
             clock: ClockQuality::Trusted,
@@ -442,6 +456,7 @@ impl World {
         match event {
             SyncEvent::Fork { .. } => self.see("fork seen", 1),
             SyncEvent::OwnOriginAhead { .. } => self.see("own origin ahead", 1),
+            SyncEvent::Snapshot(progress) => self.disturb_snapshot(number, progress.from),
             SyncEvent::SnapshotOver { complete: true } => self.see("snapshot taken", 1),
             SyncEvent::SnapshotOver { complete: false } => self.see("snapshot given up", 1),
             SyncEvent::Divergence { differ: true, .. } => self.see("divergence", 1),
@@ -524,6 +539,10 @@ impl World {
         }
         match message::decode(bytes) {
             Ok(message) => {
+                if self.talkative && !matches!(message, Message::Ping(_) | Message::Pong(_)) {
+                    let sender = entry.ends[from].till;
+                    self.say(|| format!("till {sender} to till {} on {}: {}", end.till, link.0, line(&message, 400)));
+                }
                 self.with(end.till, end.boot, |agent, now| agent.feed(now, Input::Message { link, message }));
             }
             Err(error) => {

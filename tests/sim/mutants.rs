@@ -1,0 +1,59 @@
+//! Deliberate bugs, each switched on in turn: a simulator that does not notice one is not worth its runs.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use tillmesh::model::mutant::Mutant;
+
+use crate::suite::{THREADS, run_seed};
+use crate::world::Recording;
+
+/// A bug that so many seeds do not show counts as not noticed.
+const SEEDS_MAX: u64 = 1_500;
+
+/// Runs seeds from this one on with each bug until one fails.
+#[cfg(feature = "mutants")]
+pub(crate) fn run(from: u64) -> ExitCode {
+    let (next, tally) = (AtomicUsize::new(0), Mutex::new((0, 0)));
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while let Some(mutant) = Mutant::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    Mutant::switch(Some(*mutant));
+                    let caught =
+                        (from..from + SEEDS_MAX).find_map(|seed| Some((seed, run_seed(seed, Recording::Off).err()?.0)));
+                    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+                    match caught {
+                        Some((seed, how)) => {
+                            let how: String = how.chars().take(110).collect();
+                            println!(
+                                "{:<24} caught by seed {:>4}: {}",
+                                format!("{mutant:?}"),
+                                seed + 1 - from,
+                                how.trim()
+                            );
+                            tally.0 += 1;
+                        }
+                        None => {
+                            println!("{:<24} NOT CAUGHT by {SEEDS_MAX} seeds", format!("{mutant:?}"));
+                            tally.1 += 1;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let (passed, failed) = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{passed} passed, {failed} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Without the feature there are no bugs to switch on.
+#[cfg(not(feature = "mutants"))]
+pub(crate) fn run(_: u64) -> ExitCode {
+    println!("sim: --mutants takes a build with the feature `mutants`");
+    ExitCode::from(2)
+}
