@@ -163,7 +163,11 @@ impl Replica {
                     self.on_applied(now, origin, after);
                 }
             }
-            Arrival::Known => self.duplicates += 1,
+            Arrival::Known => {
+                self.duplicates += 1;
+                // What is durable already gives its credit back at once: nothing else may ever become durable without it.
+                self.refill(now, origin);
+            }
             Arrival::Beyond => self.pull(now),
             Arrival::Fork(met) => {
                 if self.pulls.get(&origin).is_some_and(|pull| pull.link == link) {

@@ -77,6 +77,8 @@ impl World {
             author.till = TillId::of_public_key(&author.public_key);
         } else {
             self.books.numbers_may_repeat = true;
+            // Two boxes speak for one till: others go by what the one said that spoke last.
+            self.tills[till].late = true;
         }
         let other = self.add_box(author);
         self.count(if noticed { "cloned card, noticed" } else { "cloned card" });

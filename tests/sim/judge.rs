@@ -115,7 +115,9 @@ impl World {
         let floors = self.look(till)?.floors()?;
         for other in self.present().into_iter().filter(|other| *other != till && !self.tills[*other].late) {
             let id = self.tills[other].author.till;
-            let Some(waited) = &self.tills[other].agent else { continue };
+            let Some(waited) = self.tills[other].agent.as_ref().filter(|_| self.tills[other].failing.is_none()) else {
+                continue;
+            };
             if !roster.iter().any(|entry| entry.till == id && entry.retired_ms.is_none()) {
                 continue;
             }

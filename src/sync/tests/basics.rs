@@ -264,3 +264,23 @@ fn tills_tell_of_others() {
     shop.deliver();
     assert!(shop.tills[1].events.contains(&Event::PeersTold(known)));
 }
+
+#[test]
+fn what_arrives_though_it_is_durable_gives_its_credit_back() {
+    let mut shop = Shop::new(2);
+    let link = shop.link(0, 1);
+    shop.deliver();
+    let op = |n: u8| Op { hlc: Hlc(1), kind: 1, schema: 1, body: vec![n; 100] };
+    let batch = OpBatch { origin: Origin(77), before: Head::default(), ops: vec![op(1), op(2)] };
+    let (origin, two) = (batch.origin, batch.after());
+    let replica = &mut shop.tills[0].replica;
+    let four = Head { seq: 4, hash: RunningHash([4; 8]) };
+    let told = replica.handle(0, Input::Message { link, message: Message::Have(vec![(origin, four)]) });
+    let wanted = |o: &Output| matches!(o, Output::Send { message: Message::Want { from: 1, .. }, .. });
+    assert!(told.iter().any(wanted));
+    // The ops come on another way, then from where they were wanted: the source must be able to go on to the next two.
+    replica.handle(0, Input::Applied { origin, head: two });
+    let told = replica.handle(0, Input::Message { link, message: Message::Ops(batch) });
+    let credit = |o: &Output| matches!(o, Output::Send { message: Message::Credit { origin: Origin(77), .. }, .. });
+    assert!(told.iter().any(credit), "{told:?}");
+}
