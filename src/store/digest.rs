@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
 
 use crate::model::id::Uuid;
+use crate::model::level;
 use crate::model::op::{canonical, content_hash};
 use crate::model::register::EntityKind;
 use crate::sync::{STOCK_SUM, StateDigest, table, vector_hash};
@@ -75,9 +76,9 @@ pub(super) fn renew_records(conn: &Connection, records: &Records) -> Result<(), 
     keep(conn, records.table, sum_between(conn, records, 0, last)?, last)
 }
 
-/// Sums everything up anew, as after a migration.
+/// Sums everything up anew that there is in schema 2, as after the migration to it.
 pub(super) fn renew(conn: &Connection) -> Result<(), StoreError> {
-    for records in RECORDS {
+    for records in RECORDS.iter().filter(|records| level::of_kind(records.kind) <= 1) {
         renew_records(conn, records)?;
     }
     let mut sum = 0u128;
@@ -98,6 +99,18 @@ pub(super) fn renew_entities(conn: &Connection) -> Result<(), StoreError> {
     let shares = shares.query_map([], |row| Ok(u128::from_be_bytes(row.get(0).unwrap_or_default())))?;
     let sum = shares.map(|share| Ok(share?)).try_fold(0, added)?;
     keep(conn, table::ENTITY, sum, 0)
+}
+
+/// The tables of records that a digest names. What a later level brought is named once it is there: a till of an earlier level, which
+/// holds it, does not name it.
+fn told_of(conn: &Connection) -> Result<Vec<&'static Records>, StoreError> {
+    let mut told = Vec::new();
+    for records in RECORDS {
+        let is_there = level::of_kind(records.kind) <= 1
+            || conn.prepare_cached(&format!("SELECT 1 FROM {} LIMIT 1", records.name))?.exists([])?;
+        told.extend(is_there.then_some(records));
+    }
+    Ok(told)
 }
 
 fn kept(conn: &Connection, table: u16) -> Result<(u128, i64), StoreError> {
@@ -167,7 +180,7 @@ impl Reader {
                 return Ok(None);
             }
             let mut sums = Vec::new();
-            for records in RECORDS {
+            for records in told_of(conn)? {
                 let (sum, upto) = kept(conn, records.table)?;
                 sums.push((records.table, sum.wrapping_add(sum_between(conn, records, upto, i64::MAX)?)));
             }
@@ -186,7 +199,7 @@ impl Reader {
         self.snapshot(|reader| {
             let conn = reader.conn();
             let mut sums = Vec::new();
-            for records in RECORDS {
+            for records in told_of(conn)? {
                 let mut bodies = conn.prepare(&format!("SELECT body FROM {}", records.name))?;
                 let mut rows = bodies.query([])?;
                 let mut sum = 0u128;

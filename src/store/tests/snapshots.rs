@@ -287,6 +287,25 @@ fn rows_of_another_snapshot_are_covered_only_where_this_one_has_them() {
     assert_equal(&mut other, &mut taker);
 }
 
+/// What a later version says is held by who takes it of a snapshot, given on, and applied after the update.
+#[cfg(feature = "next")]
+#[test]
+fn what_a_later_version_has_goes_through_an_earlier_one() {
+    let (mut newer, mut older, mut third) = (Till::new(1), Till::new(2), Till::new(3));
+    older.options.level = 1;
+    older.restart();
+    newer.ask(Request::Note { id: uuid(5), text: "closed at noon".into() }).unwrap();
+    trade(&mut newer, 1);
+    take(&mut older, &mut newer.db().giver(), 1, usize::MAX);
+    assert_eq!(older.reader().counts().unwrap().held, 2);
+    take(&mut third, &mut older.db().giver(), 1, usize::MAX);
+    assert_equal(&mut newer, &mut third);
+    older.options.level = 2;
+    older.restart();
+    assert_equal(&mut newer, &mut older);
+    assert_eq!(older.reader().notes().unwrap(), newer.reader().notes().unwrap());
+}
+
 #[test]
 fn a_giver_holds_two_snapshots_for_a_while() {
     let mut till = Till::new(1);
