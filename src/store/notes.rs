@@ -67,16 +67,16 @@ impl Work<'_> {
 
     /// Stores a remark, ours or another's; gives its row. Two contents of one id are both kept.
     pub(super) fn insert_note(&mut self, record: &Record<'_>) -> Result<i64, StoreError> {
-        let known = self
-            .conn
-            .prepare_cached("SELECT idx FROM note WHERE id = ?1 AND hash = ?2")?
-            .query_row((record.id.as_bytes(), record.hash), |row| row.get(0))
-            .optional()?;
+        let mut known = self.conn.prepare_cached("SELECT idx FROM note WHERE id = ?1 AND hash = ?2")?;
+        let known = known.query_row((record.id.as_bytes(), record.hash), |row| row.get(0)).optional()?;
         if let Some(idx) = known {
             return Ok(idx);
         }
-        let sql = "INSERT INTO note (id, hash, body) VALUES (?1, ?2, ?3)";
-        self.conn.prepare_cached(sql)?.execute((record.id.as_bytes(), record.hash, record.body))?;
+        self.conn.prepare_cached("INSERT INTO note (id, hash, body) VALUES (?1, ?2, ?3)")?.execute((
+            record.id.as_bytes(),
+            record.hash,
+            record.body,
+        ))?;
         let idx = self.conn.last_insert_rowid();
         digest::note(self.conn, &record::NOTES, idx)?;
         Ok(idx)

@@ -42,7 +42,8 @@ const MIGRATIONS: &[Migration] = &[
 /// What the next version could bring: remarks.
 #[cfg(feature = "next")]
 const NEXT: &str = "
-CREATE TABLE note (idx INTEGER PRIMARY KEY, id BLOB NOT NULL, hash BLOB NOT NULL, body BLOB NOT NULL, UNIQUE (id, hash));
+CREATE TABLE note (idx INTEGER PRIMARY KEY, id BLOB NOT NULL, hash BLOB NOT NULL, body BLOB NOT NULL);
+CREATE INDEX note_id ON note (id);
 ";
 
 /// What schema 2 keeps besides, from what schema 1 had.

@@ -96,7 +96,7 @@ pub mod table {
     pub const ROSTER: u16 = 6;
     /// Held ops and rows; keyed by the hash of their kind, schema and body.
     pub const HELD: u16 = 7;
-    /// Remarks; keyed as records are.
+    /// Remarks; keyed as tickets are.
     #[cfg(feature = "next")]
     pub const NOTE: u16 = 8;
 }

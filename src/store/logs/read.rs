@@ -5,12 +5,13 @@ use rusqlite::{Connection, Row as Sql};
 use crate::model::clock::Hlc;
 use crate::model::close::Closes;
 use crate::model::id::Origin;
-use crate::model::op::{Head, Op, OpBatch, RunningHash, Seq, kind};
+use crate::model::op::{Head, Op, OpBatch, RunningHash, Seq};
 use crate::model::vector::VersionVector;
 use crate::sync::LogHeader;
 
 use super::super::error::StoreError;
 use super::super::reader::Reader;
+use super::super::record::RECORDS;
 use super::row::{Row, head_at};
 use super::{closes, origin_at};
 
@@ -23,14 +24,10 @@ pub(super) fn op_of_row(conn: &Connection, row: &Sql<'_>) -> Result<Op, StoreErr
         body: row.get::<_, Option<Vec<u8>>>(3)?.unwrap_or_default(),
     };
     if let Some(rec) = row.get::<_, Option<i64>>(4)? {
-        let sql = match op.kind {
-            kind::TICKET => "SELECT body FROM ticket WHERE idx = ?1",
-            kind::REFUND => "SELECT body FROM refund WHERE idx = ?1",
-            #[cfg(feature = "next")]
-            kind::NOTE => "SELECT body FROM note WHERE idx = ?1",
-            _ => "SELECT body FROM movement WHERE idx = ?1",
-        };
-        op.body = conn.prepare_cached(sql)?.query_row([rec], |row| row.get(0))?;
+        let records = RECORDS.iter().find(|records| records.kind == op.kind);
+        let records = records.ok_or_else(|| StoreError::Damaged(format!("an op of kind {} with a record", op.kind)))?;
+        let sql = format!("SELECT body FROM {} WHERE idx = ?1", records.name);
+        op.body = conn.prepare_cached(&sql)?.query_row([rec], |row| row.get(0))?;
     }
     Ok(op)
 }

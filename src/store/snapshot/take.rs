@@ -75,6 +75,11 @@ impl Work<'_> {
                 let record = Record::new(movement.id, &op.body);
                 self.take_record(&MOVEMENTS, &record, |work| work.insert_movement(movement, &record))
             }
+            #[cfg(feature = "next")]
+            Body::Note(note) => {
+                let record = Record::new(note.id, &op.body);
+                self.take_record(&record::NOTES, &record, |work| work.insert_note(&record))
+            }
             Body::Edit(edit) => entity::apply_edit(self.conn, edit).map(Joined::of_entity),
             Body::State(State::Entity { kind, id, registers, replaced }) => {
                 entity::join_state(self.conn, (*kind, *id), registers, replaced).map(Joined::of_entity)
