@@ -93,11 +93,6 @@ impl Work<'_> {
             Body::State(State::Member(member)) => {
                 roster::join(self.conn, member).map(|joined| self.of_member(member.till, joined))
             }
-            #[cfg(feature = "next")]
-            Body::Note(note) => {
-                let record = Record::new(note.id, &op.body);
-                self.take_record(&record::NOTES, &record, |work| work.insert_note(&record))
-            }
         }
     }
 
