@@ -53,6 +53,8 @@ pub(crate) struct Told {
     /// Whether the disk failed.
     pub(crate) failed: bool,
     pub(crate) compacted: usize,
+    /// Whether logs changed otherwise than by growing or compaction.
+    pub(crate) changed: bool,
     pub(crate) adopted: bool,
 }
 
@@ -309,6 +311,7 @@ impl Agent {
             told.records.extend(batch.ops.iter().filter_map(record));
             told.inputs.push(Input::Committed(batch));
         }
+        told.changed = committed.logs.is_some();
         told.inputs.extend(committed.logs.map(|now| Input::Logs { vector: now.vector, closes: now.closes }));
         told.inputs.extend(committed.heads.into_iter().map(|(origin, head)| Input::Applied { origin, head }));
         if committed.roster {

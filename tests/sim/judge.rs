@@ -1,5 +1,9 @@
 //! What must hold: of tills that hold the same ops at any time, and of all tills once everything is healed.
 
+use std::collections::BTreeMap;
+
+use tillmesh::model::id::Origin;
+use tillmesh::model::op::Seq;
 use tillmesh::model::vector::VersionVector;
 use tillmesh::store::{ConflictId, ConflictView, Reader};
 
@@ -96,7 +100,6 @@ impl World {
             // What a snapshot has brought so far is more than the heads say.
             let covered = agent.reader.uncovered().is_ok_and(|rows| rows == 0);
             self.tills[n].heads = vector.clone();
-            self.check_floors(n)?;
             if !covered {
                 continue;
             }
@@ -108,21 +111,23 @@ impl World {
         Ok(())
     }
 
-    /// What a till has compacted, every till that it waits for holds.
-    fn check_floors(&self, till: usize) -> Result<(), String> {
-        let Some(agent) = &self.tills[till].agent else { return Ok(()) };
+    /// What a till compacts, every till that it waits for holds. What others had compacted it may take over in a snapshot or a branch.
+    pub(crate) fn check_floors(&mut self, till: usize, by_compaction: bool) -> Result<(), String> {
+        if self.tills[till].failing.is_some() {
+            return Ok(());
+        }
+        let floors: BTreeMap<Origin, Seq> = self.look(till)?.floors()?.into_iter().collect();
+        let before = std::mem::replace(&mut self.tills[till].floors, floors.clone());
+        let Some(agent) = self.tills[till].agent.as_ref().filter(|_| by_compaction) else { return Ok(()) };
         let Ok(roster) = agent.reader.roster() else { return Ok(()) };
-        let floors = self.look(till)?.floors()?;
-        for other in self.present().into_iter().filter(|other| *other != till && !self.tills[*other].late) {
-            let id = self.tills[other].author.till;
-            let Some(waited) = self.tills[other].agent.as_ref().filter(|_| self.tills[other].failing.is_none()) else {
-                continue;
-            };
-            if !roster.iter().any(|entry| entry.till == id && entry.retired_ms.is_none()) {
-                continue;
-            }
+        let id = |n: usize| self.tills[n].author.till;
+        let waits = |n: &usize| roster.iter().any(|entry| entry.till == id(*n) && entry.retired_ms.is_none());
+        let others = self.present().into_iter().filter(|n| *n != till && !self.tills[*n].late).filter(waits);
+        for other in others.filter(|n| self.tills[*n].failing.is_none()) {
+            let Some(waited) = &self.tills[other].agent else { continue };
             let Ok(closes) = waited.reader.closes() else { continue };
-            for (origin, floor) in floors.iter().filter(|(origin, _)| closes.end(*origin).is_none()) {
+            let grown = floors.iter().filter(|(origin, floor)| before.get(origin).is_none_or(|was| was < *floor));
+            for (origin, floor) in grown.filter(|(origin, _)| closes.end(**origin).is_none()) {
                 let hash =
                     |reader: &Reader| reader.hashes(*origin, *floor, 1).ok().and_then(|found| found.first().copied());
                 if hash(&agent.reader) != hash(&waited.reader) {

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::tz::TimeZone;
 use tempfile::TempDir;
 use tillmesh::model::clock::ClockQuality;
-use tillmesh::model::id::{BootId, TillId};
+use tillmesh::model::id::{BootId, Origin, TillId};
 use tillmesh::model::level::LEVEL;
+use tillmesh::model::op::Seq;
 use tillmesh::model::vector::VersionVector;
 use tillmesh::store::{Author, Now, StoreOptions};
 use tillmesh::sync::{Event as SyncEvent, Input, LinkId, Message, MonoMs};
@@ -92,6 +93,8 @@ pub(crate) struct Till {
     pub(crate) backup: Option<(Image, BTreeSet<Key>)>,
     /// Running time that has passed while it was off: as after years of use.
     pub(crate) leap_ms: u64,
+    /// How far its logs were compacted when that was last looked at.
+    pub(crate) floors: BTreeMap<Origin, Seq>,
     /// It was not there all the time with all that it ever held: others need not have waited for it.
     pub(crate) late: bool,
     /// Where its logs stood when that was last looked at.
@@ -244,6 +247,7 @@ impl World {
             level: LEVEL,
             backup: None,
             leap_ms: 0,
+            floors: BTreeMap::new(),
             late: self.now > 1_000,
             heads: VersionVector::default(),
             clock_off_ms,
@@ -287,6 +291,7 @@ impl World {
                 agent.leap(std::mem::take(&mut self.tills[number].leap_ms), self.now);
                 self.tills[number].agent = Some(agent);
                 self.check_card(number)?;
+                self.check_floors(number, false)?;
                 self.plan_commit(number);
                 self.settle(number);
                 Ok(())
@@ -381,7 +386,7 @@ impl World {
                     agent.tick(now);
                 }
             }),
-            Event::Commit { till, boot } => self.commit(till, boot),
+            Event::Commit { till, boot } => self.commit(till, boot)?,
             Event::Tell { till, boot, told } => self.tell(till, boot, told)?,
             Event::Look { till, boot, look } => self.with(till, boot, |agent, now| {
                 let seen = agent.look(look, now);
@@ -583,12 +588,12 @@ impl World {
         }
     }
 
-    fn commit(&mut self, number: usize, boot: BootId) {
+    fn commit(&mut self, number: usize, boot: BootId) -> Result<(), String> {
         let jobs_max = if self.rng.odds(700) { 200 } else { self.rng.within(1..=4) as usize };
         let wait = self.rng.within(0..=4);
         let (now, wall) = (self.now, self.wall(number));
         let till = &mut self.tills[number];
-        let Some(agent) = till.agent.as_mut().filter(|agent| agent.boot == boot) else { return };
+        let Some(agent) = till.agent.as_mut().filter(|agent| agent.boot == boot) else { return Ok(()) };
         agent.commit_planned = false;
         let told = agent.commit(jobs_max, now, wall);
         till.card.extend(told.records.iter().copied());
@@ -598,6 +603,9 @@ impl World {
             self.see("ops compacted", told.compacted as u64);
             self.say(|| format!("till {number} has compacted {} ops", told.compacted));
         }
+        if told.compacted > 0 || told.changed {
+            self.check_floors(number, !told.changed)?;
+        }
         if told.adopted {
             self.see("rows adopted", 1);
         }
@@ -606,6 +614,7 @@ impl World {
         }
         self.plan_at(at - now, Event::Tell { till: number, boot, told });
         self.settle(number);
+        Ok(())
     }
 
     fn tell(&mut self, number: usize, boot: BootId, told: Told) -> Result<(), String> {
