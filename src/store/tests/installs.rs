@@ -53,7 +53,7 @@ fn finish(till: &mut Till, session: u64, given: &Given) -> Result<Executed, Stor
 }
 
 /// Takes all logs of another till.
-fn take_logs(till: &mut Till, session: u64, from: &mut Till) -> Executed {
+pub(super) fn take_logs(till: &mut Till, session: u64, from: &mut Till) -> Executed {
     let given = given(from);
     stage_all(till, session, &given);
     finish(till, session, &given).unwrap()

@@ -13,6 +13,7 @@ mod members;
 mod scrubs;
 mod selling;
 mod snapshots;
+mod surgery;
 mod threads;
 
 use std::path::PathBuf;
