@@ -23,6 +23,7 @@ mod suite;
 mod trade;
 #[path = "../vfs/mod.rs"]
 mod vfs;
+mod wires;
 mod world;
 
 use std::process::ExitCode;

@@ -15,7 +15,6 @@ use crate::world::Recording;
 const SEEDS_MAX: u64 = 1_500;
 
 /// Runs seeds from this one on with each bug until one fails.
-#[cfg(feature = "mutants")]
 pub(crate) fn run(from: u64) -> ExitCode {
     let (next, tally) = (AtomicUsize::new(0), Mutex::new((0, 0)));
     thread::scope(|scope| {
@@ -49,11 +48,4 @@ pub(crate) fn run(from: u64) -> ExitCode {
     let (passed, failed) = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("{passed} passed, {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Without the feature there are no bugs to switch on.
-#[cfg(not(feature = "mutants"))]
-pub(crate) fn run(_: u64) -> ExitCode {
-    println!("sim: --mutants takes a build with the feature `mutants`");
-    ExitCode::from(2)
 }

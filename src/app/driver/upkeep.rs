@@ -8,6 +8,8 @@ use tracing::{info, warn};
 
 use super::super::alerts::Code;
 use super::{Answer, Driver};
+use crate::model::id::Origin;
+use crate::model::op::Seq;
 use crate::store::{Damage, Remember, Reply, Request, ScrubPlace, ScrubStep};
 use crate::sync::{Input, table};
 
@@ -112,6 +114,11 @@ impl Driver {
 
     fn on_scrubbed(&mut self, now: u64, step: ScrubStep) {
         self.upkeep.damaged.extend(step.damaged.iter().map(name_of));
+        for damage in &step.damaged {
+            if let Damage::Op { origin, seq } = *damage {
+                self.mend(origin, seq);
+            }
+        }
         if let Some(next) = step.next {
             self.upkeep.place = next;
             self.upkeep.scrub_at = Some(now + SCRUB_PAUSE_MS);
@@ -135,6 +142,16 @@ impl Driver {
         warn!("the scrub found damaged rows: {cause}; they are fetched again from another till");
         self.set_alert(Code::StoreDamaged, "", Some(cause));
         self.feed(Input::Repair);
+    }
+
+    /// What a damaged op did is in the state: the op itself is mended, or let go as if compacted.
+    fn mend(&self, origin: Origin, seq: Seq) {
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = store.submit(Request::Mend { origin, seq }).await {
+                warn!("the damaged change {seq} of {origin} could not be mended: {error}");
+            }
+        });
     }
 
     /// Begins a scrub now.
