@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, types::ValueRef};
-use tillmesh::model::id::{Origin, Uuid, hex};
+use tillmesh::model::id::{Origin, TillId, Uuid, hex};
 use tillmesh::model::op::{Body, Op, Seq, kind};
+use tillmesh::store::LAPSE_MS;
 
 /// What must be equal where all is received, table by table: a name, and what is selected.
 const STATE: &[(&str, &str)] = &[
@@ -123,6 +124,16 @@ impl Look {
             let mut statement = self.0.prepare("SELECT origin, floor FROM origin WHERE floor > 0")?;
             let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
             rows.map(|row| row.map(|(origin, floor)| (Origin(origin.cast_unsigned()), floor.cast_unsigned()))).collect()
+        };
+        read().map_err(|error| error.to_string())
+    }
+
+    /// The tills that were heard of in the time after which one has lapsed.
+    pub(crate) fn heard_of(&self, run_ms: u64) -> Result<BTreeSet<TillId>, String> {
+        let read = || -> Result<BTreeSet<_>, rusqlite::Error> {
+            let mut statement = self.0.prepare("SELECT till FROM member WHERE seen_run_ms + ?1 >= ?2")?;
+            let tills = statement.query_map([LAPSE_MS.cast_signed(), run_ms.cast_signed()], |row| row.get(0))?;
+            tills.map(|till| till.map(TillId)).collect()
         };
         read().map_err(|error| error.to_string())
     }

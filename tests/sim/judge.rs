@@ -120,8 +120,11 @@ impl World {
         let before = std::mem::replace(&mut self.tills[till].floors, floors.clone());
         let Some(agent) = self.tills[till].agent.as_ref().filter(|_| by_compaction) else { return Ok(()) };
         let Ok(roster) = agent.reader.roster() else { return Ok(()) };
+        let heard = self.look(till)?.heard_of(agent.running_ms(self.now))?;
         let id = |n: usize| self.tills[n].author.till;
-        let waits = |n: &usize| roster.iter().any(|entry| entry.till == id(*n) && entry.retired_ms.is_none());
+        let waits = |n: &usize| {
+            heard.contains(&id(*n)) && roster.iter().any(|entry| entry.till == id(*n) && entry.retired_ms.is_none())
+        };
         let others = self.present().into_iter().filter(|n| *n != till && !self.tills[*n].late).filter(waits);
         for other in others.filter(|n| self.tills[*n].failing.is_none()) {
             let Some(waited) = &self.tills[other].agent else { continue };
