@@ -126,7 +126,8 @@ impl Agent {
             acks: reader.acks()?,
             closes: reader.closes()?,
             level: options.level,
-            stamp: wall.wall_ms,
+            // As the agent does: a clock that went back gives no number twice.
+            stamp: reader.high_water()?.ms().max(wall.wall_ms),
             started: now,
             uncovered: reader.uncovered()?,
         });
