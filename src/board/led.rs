@@ -39,7 +39,38 @@ pub struct Facts {
 }
 
 impl LedState {
-    /// The name in the API.
+    /// All, the most pressing first.
+    pub const ALL: [Self; 8] = [
+        Self::Fault,
+        Self::Starting,
+        Self::Disabled,
+        Self::Solo,
+        Self::Alone,
+        Self::Partial,
+        Self::Syncing,
+        Self::Connected,
+    ];
+
+    /// Reads its name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    /// How well the till is: less is worse. What somebody has chosen is as well as can be.
+    #[must_use]
+    pub fn wellness(self) -> u8 {
+        match self {
+            Self::Fault => 0,
+            Self::Starting => 1,
+            Self::Alone => 2,
+            Self::Partial => 3,
+            Self::Syncing => 4,
+            Self::Disabled | Self::Solo | Self::Connected => 5,
+        }
+    }
+
+    /// The name in the API and in a board's file.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
