@@ -307,7 +307,10 @@ impl Agent {
             ..Told::default()
         };
         let committed = done.committed;
-        told.inputs.extend(committed.origin.map(Input::Origin));
+        if let Some(origin) = committed.origin {
+            told.inputs.push(Input::Origin(origin));
+            told.records.extend(self.records_in_logs());
+        }
         if let Some(batch) = committed.local {
             told.records.extend(batch.ops.iter().filter_map(record));
             told.inputs.push(Input::Committed(batch));
@@ -322,6 +325,25 @@ impl Agent {
             self.on_reply(now, job, reply, &mut told);
         }
         told
+    }
+
+    /// What the logs carry. A commit in which the origin changes tells of the ops before the change by their head alone.
+    fn records_in_logs(&self) -> Vec<(Uuid, [u8; 32])> {
+        let mut found = Vec::new();
+        for (origin, head) in self.reader.vector().unwrap_or_default().0 {
+            let mut from = 1;
+            while from <= head.seq {
+                from = match self.reader.ops(origin, from, BATCH_OPS_MAX, usize::MAX) {
+                    Ok(OpsRead::Batch(batch)) => {
+                        found.extend(batch.ops.iter().filter_map(record));
+                        batch.after().seq + 1
+                    }
+                    Ok(OpsRead::Compacted(floor)) => floor + 1,
+                    Ok(OpsRead::Nothing) | Err(_) => break,
+                };
+            }
+        }
+        found
     }
 
     fn on_reply(&mut self, now: MonoMs, job: Job, reply: Result<Reply, StoreError>, told: &mut Told) {
