@@ -24,7 +24,7 @@ use crate::model::close::Closes;
 use crate::model::id::{BootId, TillId};
 use crate::model::level::LEVEL;
 use crate::store::{self, Author, Clock, Remember, Request, Store, StoreEvent, StoreOptions};
-use crate::sync::{MemberAck, Replica, ReplicaOptions};
+use crate::sync::{MemberAck, Replica, ReplicaOptions, Unfinished};
 use crate::wire::hello::Hello;
 use crate::wire::{PROTO_MAX, PROTO_MIN};
 
@@ -145,7 +145,7 @@ fn assemble(
         level: LEVEL,
         stamp: known.stamp.max(clock::now().wall_ms),
         started: uptime.ms(),
-        uncovered: known.uncovered,
+        unfinished: known.unfinished,
     });
     let upkeep = Upkeep::new(known.running_ms, known.scrubbed_ms, uptime.ms());
     let mut candidates = Candidates::new(till);
@@ -341,7 +341,7 @@ struct Known {
     acks: std::collections::BTreeMap<TillId, MemberAck>,
     peers: Vec<store::RememberedPeer>,
     closes: Closes,
-    uncovered: u64,
+    unfinished: Unfinished,
     /// How long this database's agent has run in all, and had when the database was last scrubbed.
     running_ms: u64,
     scrubbed_ms: u64,
@@ -359,7 +359,7 @@ impl Known {
                     acks: reader.acks()?,
                     peers: reader.peers()?,
                     closes: reader.closes()?,
-                    uncovered: reader.uncovered()?,
+                    unfinished: reader.unfinished()?,
                     running_ms: reader.running_ms()?,
                     scrubbed_ms: reader.memory(SCRUB_NOTE)?.and_then(|text| text.parse().ok()).unwrap_or(0),
                     stamp: reader.high_water()?.ms(),

@@ -72,6 +72,7 @@ pub use message::{
 pub use parts::{PartDigest, part_digest, row_hash, vector_hash};
 pub use replica::{Replica, ReplicaOptions};
 pub use session::PeerView;
+pub use taking::Unfinished;
 
 use crate::model::close::{Close, Closes};
 use crate::model::id::{BootId, Origin, TillId};

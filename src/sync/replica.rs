@@ -9,7 +9,7 @@ use super::episode::Episode;
 use super::message::{KnownPeer, MemberAck, Message};
 use super::pull::Pull;
 use super::session::{PeerView, Session};
-use super::taking::Taker;
+use super::taking::{Taker, Unfinished};
 use super::{ACK_BYTES, CloseReason, Event, Input, LinkId, MonoMs, Output, PEERS_MAX, TRAIL_MAX};
 use crate::model::close::Closes;
 use crate::model::id::{BootId, Origin, TillId};
@@ -39,8 +39,8 @@ pub struct ReplicaOptions {
     pub stamp: u64,
     /// When the replica is made.
     pub started: MonoMs,
-    /// How many rows of a snapshot that was not finished are here, uncovered.
-    pub uncovered: u64,
+    /// What snapshots that were not finished have left.
+    pub unfinished: Unfinished,
 }
 
 /// One origin's log, as far as syncing it needs to know.
@@ -112,7 +112,7 @@ impl Replica {
             episode: None,
             acks: Acks::new(options.acks, till, level, stamp, started),
             ends: Ends::new(options.closes),
-            taker: Taker::new(started, options.uncovered),
+            taker: Taker::new(started, options.unfinished),
             digests: Digests::new(started),
             known: Vec::new(),
             next_ping: 0,

@@ -39,6 +39,16 @@ pub(super) struct Taker {
     adopting_until: Option<MonoMs>,
 }
 
+/// What snapshots that were not finished have left in the database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Unfinished {
+    /// How many rows are uncovered.
+    pub rows: u64,
+    /// The greatest number of a session whose rows or hashes are there. Later ones are counted on from here: were a number given twice, the
+    /// end of the later snapshot would cover rows of the earlier one that it does not have.
+    pub session: u64,
+}
+
 /// A giver that is not asked for a while.
 #[derive(Clone, Copy, Debug, Default)]
 struct Failure {
@@ -47,8 +57,9 @@ struct Failure {
 }
 
 impl Taker {
-    pub(super) fn new(now: MonoMs, uncovered: u64) -> Self {
-        Self { leftover: uncovered > 0, active_at: now, ..Self::default() }
+    pub(super) fn new(now: MonoMs, unfinished: Unfinished) -> Self {
+        let Unfinished { rows, session } = unfinished;
+        Self { leftover: rows > 0, last_session: session, active_at: now, ..Self::default() }
     }
 
     /// Whether rows of earlier snapshots may be here.
@@ -116,7 +127,10 @@ impl Replica {
     /// The store has added up the state, or could not for rows that are uncovered.
     pub(super) fn on_counted(&mut self, is_covered: bool) {
         self.taker.is_counting = false;
-        self.taker.leftover &= !(is_covered && self.taker.run.is_none());
+        if self.taker.run.is_none() {
+            // An earlier count may have been made before the last rows came, and be heard after them: this one puts it right.
+            self.taker.leftover = !is_covered;
+        }
     }
 
     /// Whether an origin's ops come with the snapshot that is being taken.
@@ -151,8 +165,8 @@ impl Replica {
         let is_free = |link: &LinkId| !self.taker.is_failing(now, self.sessions[link].till);
         let Some(link) = self.givers().into_iter().find(is_free) else { return };
         let till = self.sessions[&link].till;
-        let session = self.acks.stamp(now).max(self.taker.last_session + 1);
-        self.taker.last_session = session;
+        self.taker.last_session += 1;
+        let session = self.taker.last_session;
         self.taker.adopting_until = None;
         self.taker.run = Some(Run::new(now, session, link, till));
         self.send(link, Message::Ask(SnapshotAsk::Begin));

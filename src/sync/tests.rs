@@ -102,7 +102,7 @@ impl Shop {
             level: 1,
             stamp: 1 + self.now,
             started: self.now,
-            uncovered: mem.uncovered(),
+            unfinished: mem.unfinished(),
         })
     }
 

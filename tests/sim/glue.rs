@@ -129,7 +129,7 @@ impl Agent {
             // As the agent does: a clock that went back gives no number twice.
             stamp: reader.high_water()?.ms().max(wall.wall_ms),
             started: now,
-            uncovered: reader.uncovered()?,
+            unfinished: reader.unfinished()?,
         });
         let run_before_ms = reader.running_ms()?;
         let giver = db.giver();

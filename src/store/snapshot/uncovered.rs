@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::super::error::StoreError;
 use super::super::reader::Reader;
 use crate::model::mutant::Mutant;
+use crate::sync::Unfinished;
 
 /// A row of the state: its table, and what tells it from others there.
 #[derive(Clone, PartialEq, Debug)]
@@ -76,5 +77,15 @@ impl Reader {
     /// The database's.
     pub fn uncovered(&self) -> Result<u64, StoreError> {
         count(self.conn())
+    }
+
+    /// What snapshots that were not finished have left.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn unfinished(&self) -> Result<Unfinished, StoreError> {
+        let sessions = "SELECT max(coalesce((SELECT max(session) FROM uncovered), 0), coalesce((SELECT max(session) FROM staged), 0))";
+        let session: i64 = self.conn().query_row(sessions, [], |row| row.get(0))?;
+        Ok(Unfinished { rows: self.uncovered()?, session: session.cast_unsigned() })
     }
 }

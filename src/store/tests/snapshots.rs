@@ -8,7 +8,7 @@ use crate::model::clock::Hlc;
 use crate::model::close::Close;
 use crate::model::op::{Body, Op, RunningHash};
 use crate::model::register::{Edit, EntityKind, Value, Write};
-use crate::sync::{Key, LogHeader, Part, SnapshotAnswer, SnapshotAsk, Taking, part_digest, table};
+use crate::sync::{Key, LogHeader, Part, SnapshotAnswer, SnapshotAsk, Taking, Unfinished, part_digest, table};
 
 /// A product of that id, code and price.
 fn put(id: u128, sku: &str, price: i64) -> Request {
@@ -249,6 +249,9 @@ fn what_nobody_finishes_is_authored_and_then_everywhere() {
     take(&mut heir, &mut gives, 1, 3);
     let rest = heir.reader().uncovered().unwrap();
     assert!(rest > 20, "{rest}");
+    assert_eq!(heir.reader().unfinished().unwrap(), Unfinished { rows: rest, session: 1 });
+    heir.restart();
+    assert_eq!(heir.reader().unfinished().unwrap(), Unfinished { rows: rest, session: 1 });
     let mut left = rest;
     while left > 0 {
         let Ok(Reply::Adopted { left: now }) = heir.ask(Request::Adopt { rows_max: 64 }) else { panic!("not adopted") };

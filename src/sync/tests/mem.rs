@@ -127,6 +127,12 @@ impl Mem {
         self.rows.values().map(|row| row.op.body.clone()).collect()
     }
 
+    pub(super) fn unfinished(&self) -> Unfinished {
+        let staged = self.staged.keys().map(|(session, _)| *session);
+        let session = self.rows.values().filter_map(|row| row.uncovered).chain(staged).max().unwrap_or(0);
+        Unfinished { rows: self.uncovered(), session }
+    }
+
     pub(super) fn uncovered(&self) -> u64 {
         self.rows.values().filter(|row| row.uncovered.is_some()).count() as u64
     }

@@ -96,6 +96,26 @@ fn a_restart_in_the_middle_goes_on() {
 }
 
 #[test]
+fn after_a_restart_the_end_of_another_snapshot_covers_none_of_the_earlier_ones_rows() {
+    let mut shop = compacted(300);
+    shop.add(true);
+    shop.sell(2, 60);
+    shop.tills[2].mem.compact(origin(2), 55);
+    shop.link(0, 1);
+    shop.run_into_snapshot(1);
+    let taken = shop.tills[1].mem.uncovered();
+    shop.restart(1, None);
+    shop.link(2, 1);
+    shop.run(3_000);
+    assert_eq!(shop.over(1).last(), Some(&true));
+    assert_eq!(shop.tills[1].mem.uncovered(), taken);
+    shop.link(0, 1);
+    shop.run(5_000);
+    shop.assert_equal();
+    assert_eq!(shop.everywhere(), 360);
+}
+
+#[test]
 fn a_giver_that_dies_for_good_leaves_rows_that_are_adopted() {
     let mut shop = compacted(300);
     shop.add(true);
