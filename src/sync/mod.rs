@@ -41,8 +41,8 @@
 //!
 //! **A snapshot's heads are put in whole or not at all**, and only when every log of the giver's was found to be on one branch with ours, as
 //! far as both go; where one is not, the fork is settled and the snapshot begun again. Until then its rows are uncovered: no digest tells of
-//! them and no snapshot gives them. If for [`ADOPT_AFTER_MS`] nobody can go on with it, the till authors them itself ([`Output::Adopt`]),
-//! also where two such tills wait for each other.
+//! them and no snapshot gives them. If for [`ADOPT_AFTER_MS`] nobody can go on with it, or everybody who is linked has tried
+//! ([`ADOPT_TRIED_MS`]), the till authors them itself ([`Output::Adopt`]), also where two such tills wait for each other.
 //!
 //! **An idle till is quiet.** Beside heartbeats it says once an hour what it holds; digests and acks are told when something has changed.
 
@@ -126,10 +126,14 @@ pub const OWN_STEP_MS: u64 = 60_000;
 pub const GIVER_RETRY_MS: u64 = 2_000;
 /// The longest that a peer which cannot give a snapshot is left alone.
 pub const GIVER_RETRY_MAX_MS: u64 = 30_000;
+/// The same where it was only not ready to.
+pub const GIVER_BUSY_MAX_MS: u64 = 8_000;
 /// How far a snapshot is, is told at most this often.
 pub const PROGRESS_EVERY_MS: u64 = 500;
 /// Rows whose snapshot nobody has gone on with for this long are adopted.
 pub const ADOPT_AFTER_MS: u64 = 60_000;
+/// The same, where every peer that is linked has given its snapshot whole since: none of them has these rows.
+pub const ADOPT_TRIED_MS: u64 = 5_000;
 /// A store that has not adopted rows is asked again after this.
 pub const ADOPT_RETRY_MS: u64 = 10_000;
 /// The state is added up at most this often, and only where it has changed.

@@ -149,7 +149,8 @@ impl Replica {
             return;
         }
         match (std::mem::replace(&mut run.step, Step::Store), answer) {
-            (_, SnapshotAnswer::None | SnapshotAnswer::NotNow) => self.fail_snapshot(now),
+            (_, SnapshotAnswer::NotNow) => self.put_off_snapshot(now),
+            (_, SnapshotAnswer::None) => self.fail_snapshot(now),
             (Step::Begin, SnapshotAnswer::Begun { snapshot, closes, logs, tables }) => {
                 run.of = tables.iter().fold(0, |sum, (_, rows)| sum.saturating_add(*rows));
                 run.tables = tables.into_iter().map(|(table, _)| table).collect();

@@ -11,7 +11,8 @@ use super::replica::Replica;
 use super::session::Session;
 use super::snapshot::Run;
 use super::{
-    ADOPT_AFTER_MS, ADOPT_RETRY_MS, Event, GIVER_RETRY_MAX_MS, GIVER_RETRY_MS, LinkId, MonoMs, Output, SnapshotProgress,
+    ADOPT_AFTER_MS, ADOPT_RETRY_MS, ADOPT_TRIED_MS, Event, GIVER_BUSY_MAX_MS, GIVER_RETRY_MAX_MS, GIVER_RETRY_MS,
+    LinkId, MonoMs, Output, SnapshotProgress,
 };
 use crate::model::id::{Origin, TillId};
 use crate::model::mutant::Mutant;
@@ -79,11 +80,6 @@ impl Taker {
 
     fn is_failing(&self, now: MonoMs, till: TillId) -> bool {
         self.failures.get(&till).is_some_and(|failure| failure.until > now)
-    }
-
-    fn adopts_at(&self) -> Option<MonoMs> {
-        let due = self.adopting_until.unwrap_or(self.active_at + ADOPT_AFTER_MS);
-        (self.leftover && self.run.is_none() && !Mutant::NeverAdopt.is_on()).then_some(due)
     }
 }
 
@@ -174,9 +170,19 @@ impl Replica {
 
     /// The snapshot that is being taken cannot be gone on with. Its giver is not asked again for a while.
     pub(super) fn fail_snapshot(&mut self, now: MonoMs) {
+        self.leave_giver(now, GIVER_RETRY_MAX_MS);
+    }
+
+    /// The giver has none to give for now: it is busy, or not whole itself. Tills may wait for each other so, in a ring, until one adopts
+    /// what it has, and then the others are to have it soon: so it is asked again sooner than one that fails.
+    pub(super) fn put_off_snapshot(&mut self, now: MonoMs) {
+        self.leave_giver(now, GIVER_BUSY_MAX_MS);
+    }
+
+    fn leave_giver(&mut self, now: MonoMs, wait_max: MonoMs) {
         let Some(till) = self.taker.run.as_ref().map(|run| run.till) else { return };
         let failure = self.taker.failures.entry(till).or_default();
-        failure.until = now + (GIVER_RETRY_MS << failure.times.min(4)).min(GIVER_RETRY_MAX_MS);
+        failure.until = now + (GIVER_RETRY_MS << failure.times.min(4)).min(wait_max);
         failure.times += 1;
         self.drop_snapshot(now);
     }
@@ -242,9 +248,18 @@ impl Replica {
         }
     }
 
+    fn adopts_at(&self) -> Option<MonoMs> {
+        let taker = &self.taker;
+        let mut ready = self.sessions.values().filter(|s| s.ready).peekable();
+        let is_tried = ready.peek().is_some() && ready.all(|s| taker.tried.contains(&s.till));
+        let wait = if is_tried { ADOPT_TRIED_MS } else { ADOPT_AFTER_MS };
+        let due = taker.adopting_until.unwrap_or(taker.active_at + wait);
+        (taker.leftover && taker.run.is_none() && !Mutant::NeverAdopt.is_on()).then_some(due)
+    }
+
     /// Rows whose snapshot nobody has finished for long enough become ops of our own: harmless, for a row joins wherever it comes from.
     fn adopt(&mut self, now: MonoMs) {
-        if self.taker.adopts_at().is_some_and(|due| due <= now) {
+        if self.adopts_at().is_some_and(|due| due <= now) {
             self.taker.adopting_until = Some(now + ADOPT_RETRY_MS);
             self.out.push(Output::Adopt);
         }
@@ -275,6 +290,6 @@ impl Replica {
         let tried_at = |link: LinkId| self.taker.failures.get(&self.sessions[&link].till).map_or(0, |f| f.until);
         let may_take = self.is_active() && self.ends.is_settled();
         let again = if may_take { self.givers().into_iter().map(tried_at).min() } else { None };
-        [again, self.taker.adopts_at()].into_iter().flatten().min()
+        [again, self.adopts_at()].into_iter().flatten().min()
     }
 }

@@ -128,11 +128,11 @@ fn a_giver_that_dies_for_good_leaves_rows_that_are_adopted() {
     shop.tills.remove(0);
     shop.links.clear();
     // The one that has rows of the dead one is till 0 now, and an empty one till 1.
-    shop.link(0, 1);
-    shop.run(ADOPT_AFTER_MS - 5_000);
+    shop.run(ADOPT_AFTER_MS / 2);
     assert_eq!(shop.tills[0].mem.uncovered(), taken, "somebody might still finish it");
-    shop.run(10_000);
-    assert_eq!(shop.tills[0].mem.uncovered(), 0);
+    shop.link(0, 1);
+    shop.run(ADOPT_TRIED_MS + 5_000);
+    assert_eq!(shop.tills[0].mem.uncovered(), 0, "who is here has tried");
     shop.run(3_000);
     shop.assert_equal();
     assert_eq!(shop.everywhere() as u64, taken);
@@ -394,12 +394,31 @@ fn a_log_whose_hashes_do_not_end_in_its_head_is_not_taken() {
 }
 
 #[test]
-fn givers_are_asked_less_and_less() {
+fn givers_that_are_busy_are_asked_every_few_seconds() {
     let mut shop = compacted(300);
     shop.link(0, 1);
     shop.garble = Some(|message| {
         if let Message::Answer(answer) = message {
             *answer = SnapshotAnswer::NotNow;
+        }
+    });
+    shop.run(60_000);
+    let first = shop.begun;
+    assert!((8..=10).contains(&first), "{first}");
+    shop.run(60_000);
+    assert!((6..=8).contains(&(shop.begun - first)));
+    shop.garble = None;
+    shop.run(GIVER_BUSY_MAX_MS + 2_000);
+    shop.assert_equal();
+}
+
+#[test]
+fn givers_that_fail_are_asked_less_and_less() {
+    let mut shop = compacted(300);
+    shop.link(0, 1);
+    shop.garble = Some(|message| {
+        if let Message::Answer(answer) = message {
+            *answer = SnapshotAnswer::None;
         }
     });
     let begun = |shop: &Shop| shop.begun;
