@@ -50,7 +50,9 @@ impl World {
             let Some(agent) = self.tills[n].agent.as_ref().filter(|agent| agent.is_idle()) else { return false };
             let vector = agent.replica.vector();
             let covered = agent.reader.uncovered().is_ok_and(|rows| rows == 0);
-            covered && *first.get_or_insert_with(|| vector.clone()) == vector
+            // A commit may be on the card and not be told yet.
+            let is_told = agent.reader.vector().is_ok_and(|durable| durable == vector);
+            covered && is_told && *first.get_or_insert_with(|| vector.clone()) == vector
         })
     }
 
