@@ -22,12 +22,10 @@ mutants! {
     AckBeforeCommit,
     /// Ops beyond the next one are stored, leaving a gap.
     AcceptGap,
-    /// The hash before an op is not compared.
+    /// Running hashes are not compared.
     SkipHashCheck,
     /// The greatest ack of a member moves the floor, rather than the smallest.
     FloorOfTheFastest,
-    /// An ack of another branch moves the floor.
-    AckOfOtherBranch,
     /// Held ops go with the ops that are compacted.
     CompactHeld,
     /// The ids of replaced writes are forgotten.

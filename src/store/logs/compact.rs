@@ -134,7 +134,7 @@ fn ack_of(conn: &Connection, till: TillId, origin: Origin, log: &Row) -> Result<
     match ack {
         None => Ok(0),
         Some(ack) if ack.seq > log.head.seq => Ok(log.floor),
-        Some(ack) if Mutant::AckOfOtherBranch.is_on() || log.hash_at(conn, ack.seq)? == ack.hash => Ok(ack.seq),
+        Some(ack) if log.hash_at(conn, ack.seq)? == ack.hash => Ok(ack.seq),
         Some(_) => Ok(log.floor),
     }
 }
