@@ -15,7 +15,7 @@ use crate::model::id::Origin;
 use crate::model::mutant::Mutant;
 
 use super::error::StoreError;
-use super::logs::Logs;
+use super::logs::{Logs, discard_staged};
 use super::reader::Reader;
 use super::request::{Committed, Entropy, Executed, Now, Reply, Request, StoreOptions};
 use super::schema;
@@ -89,6 +89,7 @@ impl Db {
         let origin = memory.logs.own;
         let mut db = Self { conn, options: options.clone(), entropy, memory, origin, stale: false, _lock: lock };
         db.transact(now, |work, total| {
+            discard_staged(work.conn)?;
             let taken = work.retry_held()?;
             total.merge(std::mem::take(&mut work.done));
             Ok(taken)

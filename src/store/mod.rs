@@ -14,6 +14,8 @@
 //!   of the order or the log in which they came, but for places in lists.
 //! - Logs are dense from 1: only what continues a head exactly, by number and hash, is stored. What this version cannot apply is held,
 //!   and passed on as it came.
+//! - No log goes beyond the end of its origin, and no origin is written under that has ended or goes further elsewhere. Ops that all live
+//!   members hold are compacted; their running hashes never are, so that any place of any log can be compared for good.
 //! - After any rollback, what is kept in memory (heads, numbers, rows of products) is read again. The database is the truth.
 //! - A failing disk is not remembered: every request tries again.
 

@@ -1,7 +1,7 @@
 //! The tables, and how a database of an earlier version becomes one of this.
 //!
-//! Migrations only go forward, each in one transaction; `PRAGMA user_version` is the number of those done. A released migration is
-//! never edited: a change is a new one at the end.
+//! Migrations only go forward, all that are due in one transaction; `PRAGMA user_version` is the number of those done. A released
+//! migration is never edited: a change is a new one at the end.
 //!
 //! Rows are written for the card, not for the reader: a sale dirties as few pages as it can. So a record's canonical bytes are stored
 //! once (in its own table; the op refers to it by `rec`), the ledger has no index by product, and a log's head, hash, clock and ticket
@@ -21,7 +21,7 @@ pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
 /// From one version to the next.
 struct Migration {
     sql: &'static str,
-    /// What SQL alone cannot do, after it and in the same transaction.
+    /// What SQL alone cannot do: after the SQL of all that are due, and in the same transaction.
     then: fn(&Connection) -> Result<(), StoreError>,
 }
 
@@ -191,14 +191,17 @@ fn migrate_with(conn: &mut Connection, migrations: &[Migration]) -> Result<(), S
     if found > known {
         return Err(StoreError::TooNew { found, known });
     }
-    for (done, migration) in (0u32..).zip(migrations).skip(found as usize) {
-        let transaction = conn.transaction()?;
-        transaction.execute_batch(migration.sql)?;
-        (migration.then)(&transaction)?;
-        transaction.pragma_update(None, "user_version", done + 1)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.commit()?;
+    let due = &migrations[found as usize..];
+    if due.is_empty() {
+        return Ok(());
     }
+    // What SQL cannot do is done by today's code, which knows today's tables: after all of them are there.
+    let transaction = conn.transaction()?;
+    due.iter().try_for_each(|migration| transaction.execute_batch(migration.sql))?;
+    due.iter().try_for_each(|migration| (migration.then)(&transaction))?;
+    transaction.pragma_update(None, "user_version", known)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.commit()?;
     Ok(())
 }
 
@@ -253,6 +256,31 @@ mod tests {
         assert_eq!((version(&conn).unwrap(), row), (2, ("v".to_owned(), 7)));
         let older = migrate_with(&mut conn, &[Migration::of(V1)]);
         assert_eq!(older, Err(StoreError::TooNew { found: 2, known: 1 }));
+    }
+
+    #[test]
+    fn schema_2_gives_what_is_held_bytes_of_its_own_and_drops_superseded_changes() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        migrate_with(&mut conn, &[Migration::of(V1)]).unwrap();
+        conn.execute_batch(
+            "INSERT INTO op VALUES (3, 1, 50, 900, 2, x'0102030405060708', x'aabb', NULL), (3, 2, 60, 1, 1, x'00', NULL, 4);
+             INSERT INTO held VALUES (x'11', 3, 1, 'later');
+             INSERT INTO entity (idx, kind, id, alive, search, change, registers) VALUES (1, 2, x'22', 0, '', 3, x'00');
+             INSERT INTO change VALUES (1, 5, 1), (2, 1, 7), (3, 5, 1), (4, 3, 7);",
+        )
+        .unwrap();
+        migrate_with(&mut conn, &[Migration::of(V1), Migration::of(V2)]).unwrap();
+        let lines = |sql: &str| -> Vec<String> {
+            let mut rows = conn.prepare(sql).unwrap();
+            rows.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+        };
+        let held = "SELECT format('%s %d %d %d %s %s', hex(hash), hlc, kind, schema, hex(body), reason) FROM held";
+        assert_eq!(lines(held), ["11 50 900 2 AABB later"]);
+        assert_eq!(
+            lines("SELECT format('%d %d %d', n, kind, ref) FROM change ORDER BY n"),
+            ["2 1 7", "3 5 1", "4 3 7"]
+        );
+        assert_eq!(lines("SELECT format('%d %s', seq, hex(body)) FROM op ORDER BY seq"), ["1 AABB", "2 "]);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(super) struct Taker {
 pub struct Unfinished {
     /// How many rows are uncovered.
     pub rows: u64,
-    /// The greatest number of a session whose rows or hashes are there. Later ones are counted on from here: were a number given twice, the
+    /// The greatest number of a session whose rows are there. Later ones are counted on from here: were a number given twice, the
     /// end of the later snapshot would cover rows of the earlier one that it does not have.
     pub session: u64,
 }

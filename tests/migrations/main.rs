@@ -67,7 +67,9 @@ fn with_fixture() -> Vec<u32> {
     if std::env::var_os("TILLMESH_BLESS").is_some() {
         BLESSED.get_or_init(|| bless(present));
     }
-    let found: Vec<u32> = before.chain(fixture(present, "sql").exists().then_some(present)).collect();
+    // What the next version could bring comes after a schema that is not released yet.
+    let released = before.end - u32::from(cfg!(feature = "next"));
+    let found: Vec<u32> = (1..=present).filter(|n| *n < released || fixture(*n, "sql").exists()).collect();
     assert!(!found.is_empty(), "there is a fixture");
     found
 }

@@ -96,6 +96,17 @@ fn discard_others(conn: &Connection, session: u64) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Drops what was taken for any snapshot, as at a start: none goes on then.
+pub(in crate::store) fn discard_all(conn: &Connection) -> Result<(), StoreError> {
+    // Deleting all rows writes a page even where there are none.
+    if !conn.prepare_cached("SELECT 1 FROM staged LIMIT 1")?.exists([])? {
+        return Ok(());
+    }
+    conn.prepare_cached("DELETE FROM hashes WHERE origin_idx IN (SELECT idx FROM staged)")?.execute([])?;
+    conn.prepare_cached("DELETE FROM staged")?.execute([])?;
+    Ok(())
+}
+
 /// The snapshot must be begun anew: our logs are not as they were, or its hashes are not all here.
 fn unfit(origin: Origin) -> StoreError {
     StoreError::rejected("logs", format!("the hashes taken of {origin} do not fit what is here: begin anew"))
@@ -146,13 +157,7 @@ impl Work<'_> {
             surgery.place_named()?;
             logs.iter().filter(|log| log.head.seq > 0).try_for_each(|log| surgery.install(log))
         })?;
-        let left = {
-            let mut query = self.conn.prepare_cached("SELECT origin FROM staged")?;
-            query.query_map([], |row| super::origin_at(row, 0))?.collect::<Result<Vec<_>, _>>()?
-        };
-        for origin in left {
-            Staged::of(self.conn, origin)?.map_or(Ok(()), |staged| staged.discard(self.conn))?;
-        }
+        discard_all(self.conn)?;
         // Who put it in waits to be told, also where all was here already.
         self.done.logs = Some(self.memory.logs.now());
         Ok(())

@@ -20,6 +20,7 @@ use rusqlite::{Connection, OptionalExtension};
 pub(in crate::store) use self::apply::{held_key, held_op};
 pub use self::compact::{KEEP_MS, LAPSE_MS};
 pub(super) use self::compact::{member_clock, tickets_between};
+pub(in crate::store) use self::install::discard_all as discard_staged;
 pub(in crate::store) use self::mend::op_rows;
 pub use self::read::{LogSizes, OpsRead};
 pub(super) use self::row::Row;

@@ -84,7 +84,7 @@ impl Reader {
     /// # Errors
     /// The database's.
     pub fn unfinished(&self) -> Result<Unfinished, StoreError> {
-        let sessions = "SELECT max(coalesce((SELECT max(session) FROM uncovered), 0), coalesce((SELECT max(session) FROM staged), 0))";
+        let sessions = "SELECT coalesce(max(session), 0) FROM uncovered";
         let session: i64 = self.conn().query_row(sessions, [], |row| row.get(0))?;
         Ok(Unfinished { rows: self.uncovered()?, session: session.cast_unsigned() })
     }

@@ -255,7 +255,6 @@ fn what_was_taken_for_a_snapshot_that_ended_is_dropped_with_the_next() {
     let [mut till, mut giver] = two(10, 2_000, 2_000);
     let first = given(&mut giver);
     stage_all(&mut till, 1, &first);
-    till.restart();
     assert_eq!((staged(&mut till), till.head(LOG).seq), (1, 10));
     // Others' logs get rows of their own meanwhile.
     till.ask(Request::Apply(OpBatch { origin: Origin(8), ..long(5, 5, 1) })).unwrap();
@@ -266,7 +265,10 @@ fn what_was_taken_for_a_snapshot_that_ended_is_dropped_with_the_next() {
     let hashes: i64 =
         till.conn().query_row("SELECT count(DISTINCT origin_idx) FROM hashes", [], |row| row.get(0)).unwrap();
     assert_eq!(hashes, 1, "nothing of the former one is left");
-    take_logs(&mut till, 3, &mut giver);
+    stage_all(&mut till, 3, &first);
+    till.restart();
+    assert_eq!(staged(&mut till), 0, "no snapshot goes on after a start");
+    take_logs(&mut till, 4, &mut giver);
     assert_eq!(till.head(LOG), giver.head(LOG));
     // Hashes that continue nothing, or are not those of the head.
     let gap = Taking::Hashes { origin: LOG, base: RunningHash::default(), from: 2_002, hashes: vec![] };
