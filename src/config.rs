@@ -1,7 +1,7 @@
 //! ConfigManager: `pos-config.json`, and the other small files of the data folder.
 //!
 //! POSPlus's keys exactly as POSPlus writes them, plus sections of our own (`store`, `peers`, `api`, `posplus`, `led`,
-//! `network`), all optional. Unknown fields are kept. What the manager promises:
+//! `network`, and for the box `ssh`, `timezone`, `country`), all optional. Unknown fields are kept. What the manager promises:
 //!
 //! - **A till never changes its identity by accident.** `posId`, `posName`, `posType`, `createdAt` and `store` are remembered by
 //!   the database too ([`ConfigManager::identity_json`]). A file that is missing or damaged (not a JSON object) is written anew
@@ -14,12 +14,14 @@
 //! - **A save changes what it is about and no other byte**, is there whole or not at all, and is 0600: it holds the store key.
 
 mod address;
+mod adopt;
 mod check;
 mod document;
 mod file;
 mod folder;
 mod key;
 mod problem;
+mod system;
 mod view;
 
 #[cfg(test)]
@@ -37,6 +39,7 @@ use self::document::{Document, FILE_BYTES_MAX, Lookup};
 pub use self::folder::{ApiToken, DataDir, DataDirLock, FolderError, TillKey};
 pub use self::key::{KeyError, StoreKey};
 pub use self::problem::{ConfigError, Problem, Problems};
+pub use self::system::{Country, Passphrase, SshKey, Ssid, System, SystemError, Wifi};
 pub use self::view::{
     Admission, Api, Config, DEFAULT_CURRENCY, DEFAULT_STORE_NAME, DEFAULT_TIME_ZONE, Led, Network, P2p, PosPlus,
     PosType, StoreSection,

@@ -60,7 +60,11 @@ impl FromStr for Pattern {
         }
         let step = |word: &str| word.parse().ok().filter(|ms| STEP_MS.contains(ms)).ok_or(PatternError);
         let steps: Vec<u32> = text.split(' ').map(step).collect::<Result<_, _>>()?;
-        if steps.len().is_multiple_of(2) && steps.len() <= STEPS_MAX { Ok(Self::Blink(steps)) } else { Err(PatternError) }
+        if steps.len().is_multiple_of(2) && steps.len() <= STEPS_MAX {
+            Ok(Self::Blink(steps))
+        } else {
+            Err(PatternError)
+        }
     }
 }
 
@@ -200,9 +204,19 @@ mod tests {
         plays(&[(0, Starting, Starting), (5, Alone, Alone), (6, Partial, Partial), (7, Connected, Connected)]);
         plays(&[(0, Connected, Connected), (10, Alone, Connected), (1_009, Alone, Connected), (1_010, Alone, Alone)]);
         // What was short is never seen.
-        plays(&[(0, Connected, Connected), (10, Syncing, Connected), (900, Connected, Connected), (1_200, Connected, Connected)]);
+        plays(&[
+            (0, Connected, Connected),
+            (10, Syncing, Connected),
+            (900, Connected, Connected),
+            (1_200, Connected, Connected),
+        ]);
         // A new bad moment begins its own second.
-        plays(&[(0, Connected, Connected), (10, Alone, Connected), (500, Connected, Connected), (1_100, Alone, Connected)]);
+        plays(&[
+            (0, Connected, Connected),
+            (10, Alone, Connected),
+            (500, Connected, Connected),
+            (1_100, Alone, Connected),
+        ]);
         // It goes down step by step: one second in all, and the last word counts.
         plays(&[(0, Connected, Connected), (10, Partial, Connected), (600, Alone, Connected), (1_010, Alone, Alone)]);
         plays(&[(0, Connected, Connected), (10, Fault, Connected), (600, Alone, Connected), (1_500, Alone, Alone)]);

@@ -122,9 +122,7 @@ impl Profile {
     /// The first thing that is wrong with it.
     pub fn parse(text: &str, patterns: &Patterns) -> Result<Self, ProfileError> {
         let (root, file) = open(text)?;
-        let keys = [
-            "name", "compatible", "led", "patterns", "temperature", "undervoltage", "card", "watchdog", "rtc",
-        ];
+        let keys = ["name", "compatible", "led", "patterns", "temperature", "undervoltage", "card", "watchdog", "rtc"];
         let all = file.table(&root, &keys)?;
         let mut patterns = patterns.clone();
         if let Some(section) = all.get("patterns") {
@@ -136,9 +134,8 @@ impl Profile {
             compatible: file.compatible(all, &root)?,
             places: all.get("led").map_or(Ok(Vec::new()), |led| file.places(led))?,
             patterns,
-            temperature: file.section(all, "temperature", &["zone", "warn", "clear"], |table, at| {
-                file.temperature(table, at)
-            })?,
+            temperature: file
+                .section(all, "temperature", &["zone", "warn", "clear"], |table, at| file.temperature(table, at))?,
             undervoltage: file.section(all, "undervoltage", &["hwmon", "alarm"], |table, at| {
                 Ok(Undervoltage { hwmon: file.name(table, "hwmon", at)?, alarm: file.name(table, "alarm", at)? })
             })?,
@@ -206,7 +203,8 @@ impl File<'_> {
     /// One line of text.
     fn text<'v>(&self, table: &'v Table<'_>, key: &str, of: &Value<'_>) -> Result<&'v str, ProfileError> {
         let value = self.need(table, key, of)?;
-        let fits = |text: &&str| !text.is_empty() && text.len() <= 2 * NAME_BYTES_MAX && !text.contains(char::is_control);
+        let fits =
+            |text: &&str| !text.is_empty() && text.len() <= 2 * NAME_BYTES_MAX && !text.contains(char::is_control);
         let reason = || self.wrong_value(value, format!("\"{key}\" is one line of text, at most 128 bytes"));
         value.as_str().filter(fits).ok_or_else(reason)
     }
@@ -246,7 +244,9 @@ impl File<'_> {
             let value = self.need(table, key, of)?;
             let whole = value.as_integer().filter(|degrees| CELSIUS.contains(degrees));
             let whole = whole.and_then(|degrees| i32::try_from(degrees).ok());
-            whole.ok_or_else(|| self.wrong_value(value, format!("\"{key}\" is a temperature of 1 to 150 °C, without decimals")))
+            whole.ok_or_else(|| {
+                self.wrong_value(value, format!("\"{key}\" is a temperature of 1 to 150 °C, without decimals"))
+            })
         };
         let (warn, clear) = (degrees("warn")?, degrees("clear")?);
         if clear >= warn {
@@ -399,7 +399,8 @@ device = "rtc0"
             (20, "block = \"mmcblk0", ""),
         ];
         for (line, wrong, word) in cases {
-            let lines: Vec<&str> = WHOLE.lines().enumerate().map(|(n, l)| if n + 1 == line { wrong } else { l }).collect();
+            let lines: Vec<&str> =
+                WHOLE.lines().enumerate().map(|(n, l)| if n + 1 == line { wrong } else { l }).collect();
             let error = parse(&lines.join("\n")).unwrap_err();
             assert_eq!(error.line, line, "{wrong}: {error}");
             assert!(error.reason.contains(word), "{wrong}: {error}");

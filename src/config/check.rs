@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::document::{Document, Lookup};
 use super::problem::{Problem, Problems};
+use super::system::{Country, Passphrase, SshKey, System, Wifi};
 use super::view::{Admission, Api, Config, Led, Network, P2p, POS_NAME_BYTES_MAX, PosPlus, PosType, StoreSection};
 use crate::model::currency::currency_decimals;
 use crate::model::id::StoreId;
@@ -29,6 +30,10 @@ const RECONNECT_MS_MIN: i64 = 100;
 const RECONNECT_MS_MAX: i64 = 3_600_000;
 /// The largest whole number that JavaScript, and so POSPlus, holds exactly.
 const JS_INTEGER_MAX: i64 = (1 << 53) - 1;
+
+const SSH_KEYS_MAX: usize = 16;
+/// Where a wrong value is not shown: it may be a secret, or hold one.
+const SECRETS: [&str; 4] = ["store", "store.key", "network.wifi", "network.wifi.passphrase"];
 
 /// A value that was checked, or what is allowed in its place.
 type Checked<T> = Result<T, String>;
@@ -59,6 +64,7 @@ pub(super) fn read(document: &Document, fallback: &Config) -> (Config, Problems)
         posplus: reader.posplus(&fallback.posplus),
         led: reader.led(&fallback.led),
         network: reader.network(&fallback.network),
+        system: reader.system(&fallback.system),
     };
     // Both are kept: the API is bound first, so that selling goes on, and the mesh tells that its port is taken.
     if config.p2p.port == config.api.listen.port() {
@@ -114,7 +120,7 @@ impl Reader<'_> {
         match check(&value) {
             Ok(right) => Given::Right(right),
             Err(allowed) => {
-                let value = if matches!(path, "store" | "store.key") { "(hidden)".to_owned() } else { shown(text) };
+                let value = if SECRETS.contains(&path) { "(hidden)".to_owned() } else { shown(text) };
                 self.note(path, value, allowed);
                 Given::Wrong
             }
@@ -300,6 +306,34 @@ impl Reader<'_> {
             self.note("network.gateway", gateway.to_string(), format!("another address of the network of {address}"));
         }
         Some(Network::Static { address, gateway, dns })
+    }
+
+    fn system(&mut self, wrong: &System) -> System {
+        self.section("ssh");
+        let key = parsed::<SshKey>("a public key as ssh-keygen prints it, such as \"ssh-ed25519 AAAA...\"");
+        System {
+            ssh_keys: self.list("ssh.keys", SSH_KEYS_MAX, key, &wrong.ssh_keys),
+            time_zone: self.optional("timezone", |value| time_zone(value).map(Some), None, &wrong.time_zone),
+            wifi: self.wifi(wrong.wifi.as_ref()),
+        }
+    }
+
+    /// The radio is off without a network to join; a country alone is no mistake.
+    fn wifi(&mut self, wrong: Option<&Wifi>) -> Option<Wifi> {
+        let country = parsed::<Country>("a country in two capital letters (ISO 3166), such as \"TN\"");
+        if !self.section("network.wifi") {
+            let _: Option<Country> = self.optional("country", |value| country(value).map(Some), None, &None);
+            return None;
+        }
+        let before = self.problems.len();
+        let ssid = self.required("network.wifi.ssid", parsed("the name of a Wi-Fi network, 1 to 32 bytes"));
+        let words = parsed::<Passphrase>("8 to 63 characters of ASCII, or 64 hex digits");
+        let passphrase = self.optional("network.wifi.passphrase", |value| words(value).map(Some), None, &None);
+        let country = self.required("country", country);
+        match (ssid, country) {
+            (Some(ssid), Some(country)) if self.problems.len() == before => Some(Wifi { ssid, passphrase, country }),
+            _ => wrong.cloned(),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::address::{Ipv4Net, MESH_PORT, PeerAddress};
 use super::check;
 use super::key::StoreKey;
 use super::problem::Problems;
+use super::system::{SshKey, System, Wifi};
 use crate::model::id::StoreId;
 
 /// What a store is called, counted in and dated by where nobody said otherwise.
@@ -49,6 +50,8 @@ pub struct Config {
     pub led: Led,
     /// `network`: applied by the image when the box boots, not by the agent.
     pub network: Network,
+    /// What else the image sets up when the box boots.
+    pub system: System,
 }
 
 /// What kind of machine the till is.
@@ -240,6 +243,7 @@ impl Config {
             posplus: PosPlus::default(),
             led: Led::default(),
             network: Network::default(),
+            system: System::default(),
         }
     }
 
@@ -259,7 +263,17 @@ impl Config {
         section("api", self.api == Api::default(), json!({ "listen": self.api.listen.to_string() }));
         section("posplus", self.posplus == PosPlus::default(), self.posplus.to_json());
         section("led", self.led == Led::default(), json!({ "board": self.led.board }));
-        section("network", self.network == Network::Dhcp, self.network.to_json());
+        let keys: Value = self.system.ssh_keys.iter().map(SshKey::as_str).collect();
+        section("ssh", self.system.ssh_keys.is_empty(), json!({ "keys": keys }));
+        let zone = self.system.time_zone.as_ref().and_then(TimeZone::iana_name);
+        section("timezone", zone.is_none(), json!(zone));
+        let mut network = self.network.to_json();
+        let wifi = self.system.wifi.as_ref();
+        if let Some(wifi) = wifi {
+            network["wifi"] = wifi.to_json();
+        }
+        section("country", wifi.is_none(), json!(wifi.map(|wifi| wifi.country.as_str())));
+        section("network", self.network == Network::Dhcp && wifi.is_none(), network);
         all
     }
 }
@@ -281,6 +295,16 @@ impl PosPlus {
             if let Some(id) = id {
                 all.insert(name.to_owned(), json!(id));
             }
+        }
+        Value::Object(all)
+    }
+}
+
+impl Wifi {
+    fn to_json(&self) -> Value {
+        let mut all = object(json!({ "ssid": self.ssid.as_str() }));
+        if let Some(passphrase) = &self.passphrase {
+            all.insert("passphrase".to_owned(), json!(passphrase.as_str()));
         }
         Value::Object(all)
     }
