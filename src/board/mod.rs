@@ -1,5 +1,14 @@
-//! The board under the till: what its status LED has to say, how that looks, where the LED and the sensors are.
+//! The board under the till: its status LED, its sensors, and how it is told apart. Its file says where they are: `board/README.md`.
 
+pub mod judge;
+mod known;
+pub mod lamp;
 pub mod led;
 pub mod pattern;
 pub mod profile;
+pub mod sensors;
+pub mod supervisor;
+mod system;
+
+pub use known::Board;
+pub use system::System;
