@@ -1,6 +1,7 @@
 //! Composition root: opens, binds, spawns, stops. It knows all parts; no part knows it.
 
 mod alerts;
+mod board;
 pub mod cli;
 mod clock;
 mod driver;

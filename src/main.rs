@@ -6,10 +6,11 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use tillmesh::api::LogRing;
-use tillmesh::app::cli::{self, BackupOptions, DemoOptions, StoreNewOptions, Target};
+use tillmesh::app::cli::{self, BackupOptions, DemoOptions, LedAction, StoreNewOptions, Target};
 use tillmesh::app::{RunOptions, logging};
 use tillmesh::config::{DEFAULT_CURRENCY, DEFAULT_STORE_NAME, DEFAULT_TIME_ZONE, DataDir, FolderError};
 
@@ -46,6 +47,9 @@ enum Command {
         #[command(flatten)]
         target: TargetArguments,
     },
+    /// The status LED, while no agent runs
+    #[command(subcommand)]
+    Led(LedCommand),
     /// Make a store, which its tills then share
     #[command(subcommand)]
     Store(StoreCommand),
@@ -75,6 +79,24 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
+}
+
+#[derive(Subcommand)]
+enum LedCommand {
+    /// Play all states, naming each
+    Test {
+        /// How long each is shown, in seconds
+        #[arg(long, value_name = "S", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
+        seconds: u64,
+        #[command(flatten)]
+        folder: FolderArguments,
+    },
+    /// Put it out
+    Off(FolderArguments),
+    /// Leave it in Fault
+    Fault(FolderArguments),
+    /// Out after a clean end of the service, else Fault: for ExecStopPost of the unit
+    Stopped(FolderArguments),
 }
 
 #[derive(Subcommand)]
@@ -160,6 +182,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Run(arguments) => run(&arguments),
         Command::Status { target, json } => block_on(cli::status(&target.resolve()?, json)),
         Command::Open { target } => block_on(cli::open(&target.resolve()?)),
+        Command::Led(command) => led(&command),
         Command::Store(StoreCommand::New { name, currency, time_zone, json }) => {
             cli::store_new(&StoreNewOptions { name, currency, time_zone, json })
         }
@@ -169,6 +192,16 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Restore { file, folder } => cli::restore(&folder.resolve()?, &file),
         Command::Demo { tills, data_dir } => block_on(cli::demo(DemoOptions { tills, data_dir })),
     }
+}
+
+fn led(command: &LedCommand) -> anyhow::Result<()> {
+    let (folder, action) = match command {
+        LedCommand::Test { seconds, folder } => (folder, LedAction::Test(Duration::from_secs(*seconds))),
+        LedCommand::Off(folder) => (folder, LedAction::Off),
+        LedCommand::Fault(folder) => (folder, LedAction::Fault),
+        LedCommand::Stopped(folder) => (folder, LedAction::Stopped),
+    };
+    block_on(cli::led(&folder.resolve()?, action))
 }
 
 fn run(arguments: &RunArguments) -> anyhow::Result<()> {
@@ -186,5 +219,9 @@ fn run(arguments: &RunArguments) -> anyhow::Result<()> {
 
 /// One thread drives the sockets, timers and signals.
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(work);
+    // A thread that waits for a disk that does not answer holds up no end.
+    runtime.shutdown_background();
+    outcome
 }

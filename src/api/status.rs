@@ -69,8 +69,10 @@ pub struct AgentStatus {
     /// How far some other till is known to hold what this till wrote: fresher than what the database remembers.
     #[serde(skip)]
     pub held_elsewhere: Option<(Origin, Seq)>,
-    /// The state that the status LED shows.
+    /// The state that the status LED shows, or would show.
     pub led: String,
+    /// What it runs on.
+    pub board: BoardStatus,
     /// The snapshot that is being taken of another till, where this one lacks what no till keeps as single changes any more.
     pub snapshot: Option<Snapshot>,
     /// All other tills of the store that it knows of.
@@ -79,6 +81,38 @@ pub struct AgentStatus {
     pub pending: Vec<PendingTill>,
     /// What a person should know.
     pub alerts: Vec<Alert>,
+}
+
+/// The box, as far as it tells of itself. Null is what it does not tell.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Board"))]
+pub struct BoardStatus {
+    /// What people call the board.
+    pub name: String,
+    /// The name of the board's file.
+    pub profile: String,
+    /// What the board calls itself.
+    pub model: Option<String>,
+    /// Where its status LED is lit; null where there is none.
+    pub led: Option<String>,
+    /// The processor's temperature.
+    pub temperature_celsius: Option<f64>,
+    /// Whether its voltage is too low now.
+    pub undervoltage: Option<bool>,
+    /// How much of the card's life is used, in percent; 100 and more is beyond it.
+    pub card_used_percent: Option<u8>,
+    /// What is left of the disk that holds the data, in bytes.
+    pub disk_bytes_free: Option<u64>,
+    /// The size of that disk, in bytes.
+    pub disk_bytes: Option<u64>,
+    /// Whether that disk has turned read-only.
+    pub disk_read_only: Option<bool>,
+    /// Whether the watchdog is armed that restarts a box that hangs.
+    pub watchdog: Option<bool>,
+    /// Whether it has a clock that runs on while the power is off.
+    pub battery_clock: Option<bool>,
 }
 
 /// Another till.

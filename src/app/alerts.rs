@@ -28,6 +28,13 @@ pub(super) enum Code {
     ConfigDamaged,
     ConfigInvalid,
     StoreKeyExposed,
+    DiskNearlyFull,
+    DiskReadOnly,
+    DiskFailing,
+    Undervoltage,
+    OverTemperature,
+    LedMissing,
+    BoardProfile,
 }
 
 /// How pressing an alert is.
@@ -95,6 +102,13 @@ impl Code {
             Self::ConfigDamaged => "configDamaged",
             Self::ConfigInvalid => "configInvalid",
             Self::StoreKeyExposed => "storeKeyExposed",
+            Self::DiskNearlyFull => "diskNearlyFull",
+            Self::DiskReadOnly => "diskReadOnly",
+            Self::DiskFailing => "diskFailing",
+            Self::Undervoltage => "undervoltage",
+            Self::OverTemperature => "overTemperature",
+            Self::LedMissing => "ledMissing",
+            Self::BoardProfile => "boardProfile",
         }
     }
 
@@ -106,7 +120,9 @@ impl Code {
             | Self::StoreDamaged
             | Self::StoreFault
             | Self::CurrencyMismatch
-            | Self::ConfigDamaged => Severity::Critical,
+            | Self::ConfigDamaged
+            | Self::DiskReadOnly
+            | Self::DiskFailing => Severity::Critical,
             _ => Severity::Warning,
         }
     }
@@ -117,6 +133,8 @@ impl Code {
             Self::Disconnected => 60_000,
             Self::PeerUnreachable => 300_000,
             Self::MulticastBlocked => 30_000,
+            // While a box starts, its LED appears late.
+            Self::LedMissing => 15_000,
             _ => 0,
         }
     }
@@ -177,7 +195,7 @@ impl Alerts {
 mod tests {
     use super::*;
 
-    const ALL: [Code; 18] = [
+    const ALL: [Code; 25] = [
         Code::Disconnected,
         Code::PeerUnreachable,
         Code::PortInUse,
@@ -196,6 +214,13 @@ mod tests {
         Code::ConfigDamaged,
         Code::ConfigInvalid,
         Code::StoreKeyExposed,
+        Code::DiskNearlyFull,
+        Code::DiskReadOnly,
+        Code::DiskFailing,
+        Code::Undervoltage,
+        Code::OverTemperature,
+        Code::LedMissing,
+        Code::BoardProfile,
     ];
 
     #[test]

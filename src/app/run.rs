@@ -11,12 +11,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use super::alerts::{Alerts, Code};
+use super::board::{self, BoardLink};
 use super::clock::{self, Uptime};
 use super::driver::upkeep::{SCRUB_NOTE, Upkeep};
 use super::driver::{Driver, Ears, Parts};
 use super::machine::{MACHINE_NOTE, Machine};
-use crate::api::{self, AgentStatus, ApiCommand, ApiContext, LogRing};
+use crate::api::{self, AgentStatus, ApiCommand, ApiContext, BoardStatus, LogRing};
 use crate::board::led::LedState;
+use crate::board::supervisor::Supervisor;
 use crate::config::{Config, ConfigManager, ConfigNotice, DataDir, RememberedIdentity};
 use crate::discovery::{Candidates, Discovery, DiscoveryConfig};
 use crate::mesh::{self, Identity, Limits, MeshConfig, StoreKey};
@@ -30,8 +32,10 @@ use crate::wire::{PROTO_MAX, PROTO_MIN};
 
 /// The note under which the database keeps who the till is.
 pub(super) const IDENTITY_NOTE: &str = "identity";
-/// How long a stop may take for the mesh, the API and the store each.
-const STOP_MAX: Duration = Duration::from_secs(2);
+/// How long a stop may take for the goodbyes...
+const FAREWELL_MAX: Duration = Duration::from_millis(1_400);
+/// ...and for the database: 2 s in all. What was answered is on the disk already.
+const CLOSE_MAX: Duration = Duration::from_millis(500);
 
 /// What an agent is started with.
 #[derive(Debug)]
@@ -50,7 +54,26 @@ pub async fn run(options: RunOptions, stop: impl Future<Output = ()>) -> anyhow:
     let RunOptions { folder, log } = options;
     folder.create()?;
     let _lock = folder.lock()?;
-    let (opened, store_heard) = open(&folder).await?;
+    let uptime = Uptime::start();
+    let (manager, notices) = open_config(&folder)?;
+    let (task, board) = board::start(uptime, &manager.config().led.board, folder.path());
+    let alerts = notice_alerts(&notices, uptime);
+    let outcome = live(uptime, manager, alerts, board, folder, log, stop).await;
+    task.end(outcome.is_ok()).await;
+    outcome
+}
+
+/// From the database on, until `stop` completes; the LED shows already that the agent starts.
+async fn live(
+    uptime: Uptime,
+    manager: ConfigManager,
+    alerts: Alerts,
+    board: BoardLink,
+    folder: DataDir,
+    log: LogRing,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let (opened, store_heard) = open(uptime, manager, alerts, board, &folder).await?;
     let store = opened.store.clone();
     let token = folder.load_or_create_api_token()?;
     let listener = bind_api(&opened.manager).await?;
@@ -67,15 +90,39 @@ pub async fn run(options: RunOptions, stop: impl Future<Output = ()>) -> anyhow:
         let _ = api_stops.await;
     }));
 
-    stop.await;
+    let supervisor = Arc::new(Supervisor::of_environment());
+    supervisor.ready();
+    tokio::spawn(show_life(supervisor.clone(), store.clone()));
+
+    let mut driver = driver;
+    let outcome = tokio::select! {
+        () = stop => Ok(()),
+        // Without it the LED and the status would stand still. Whoever started us starts us again.
+        ended = &mut driver => Err(anyhow::anyhow!("the agent's main task has ended: {ended:?}")),
+    };
     info!("stopping");
+    supervisor.stopping();
     let _ = stop_api.send(());
     let _ = stop_driver.send(());
-    let _ = tokio::time::timeout(STOP_MAX, driver).await;
-    let _ = tokio::time::timeout(STOP_MAX, server).await;
-    store.close().await;
+    let talk = async {
+        if outcome.is_ok() {
+            let _ = driver.await;
+        }
+        let _ = server.await;
+    };
+    let _ = tokio::time::timeout(FAREWELL_MAX, talk).await;
+    let _ = tokio::time::timeout(CLOSE_MAX, store.close()).await;
     info!("stopped");
-    Ok(())
+    outcome
+}
+
+/// Tells the supervisor that the agent lives: this runtime, for it does the telling, and the store's thread, for it has answered.
+async fn show_life(supervisor: Arc<Supervisor>, store: Store) {
+    let Some(every) = supervisor.alive_every() else { return };
+    while store.beat().await.is_ok() {
+        supervisor.alive();
+        tokio::time::sleep(every).await;
+    }
 }
 
 /// What must be there before anything is bound.
@@ -86,11 +133,16 @@ struct Opened {
     identity: Identity,
     store: Store,
     known: Known,
+    board: BoardLink,
 }
 
-async fn open(folder: &DataDir) -> anyhow::Result<(Opened, mpsc::UnboundedReceiver<StoreEvent>)> {
-    let uptime = Uptime::start();
-    let (manager, notices) = open_config(folder)?;
+async fn open(
+    uptime: Uptime,
+    manager: ConfigManager,
+    mut alerts: Alerts,
+    board: BoardLink,
+    folder: &DataDir,
+) -> anyhow::Result<(Opened, mpsc::UnboundedReceiver<StoreEvent>)> {
     let machine = Machine::this();
     let moved = leave_identity_of_other_box(folder, &machine)?;
     let identity = Identity::from_private(*folder.load_or_create_till_key()?.as_bytes())?;
@@ -105,11 +157,10 @@ async fn open(folder: &DataDir) -> anyhow::Result<(Opened, mpsc::UnboundedReceiv
         }
     }
     let known = Known::read(&store).await?;
-    let mut alerts = notice_alerts(&notices, uptime);
     if moved {
         alerts.set(uptime.ms(), clock::now().wall_ms, Code::Clone, "", Some(String::new()));
     }
-    Ok((Opened { uptime, manager, alerts, identity, store, known }, heard))
+    Ok((Opened { uptime, manager, alerts, identity, store, known, board }, heard))
 }
 
 async fn bind_api(manager: &ConfigManager) -> anyhow::Result<TcpListener> {
@@ -128,7 +179,8 @@ fn assemble(
     store: mpsc::UnboundedReceiver<StoreEvent>,
     commands: mpsc::Receiver<ApiCommand>,
 ) -> anyhow::Result<(Driver, Ears, watch::Receiver<Arc<AgentStatus>>)> {
-    let Opened { uptime, manager, alerts, identity, store: handle, known } = opened;
+    let Opened { uptime, manager, alerts, identity, store: handle, known, board } = opened;
+    let reports = board.reports.clone();
     let config = manager.config().clone();
     let (till, public_key) = (identity.till(), *identity.public());
     let mut boot = [0; 8];
@@ -176,8 +228,9 @@ fn assemble(
         upkeep,
         closes: known.closes,
         config: manager,
+        board,
     });
-    let ears = Ears { mesh: mesh_heard, store, discovery: discovery_heard, commands };
+    let ears = Ears { mesh: mesh_heard, store, discovery: discovery_heard, commands, board: reports };
     Ok((driver, ears, status_seen))
 }
 
@@ -319,6 +372,7 @@ fn first_status(config: &Config, till: TillId, boot: BootId) -> AgentStatus {
         listening: None,
         discovery_running: false,
         led: LedState::Starting.name().to_owned(),
+        board: BoardStatus::default(),
         held_elsewhere: None,
         snapshot: None,
         peers: Vec::new(),

@@ -99,12 +99,20 @@ impl Colour {
         (self != Self::Green, self != Self::Red)
     }
 
+    /// Its name in a board's file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Red => "red",
+            Self::Green => "green",
+            Self::Yellow => "yellow",
+        }
+    }
+
     /// Reads its name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        [("red", Self::Red), ("green", Self::Green), ("yellow", Self::Yellow)]
-            .into_iter()
-            .find_map(|(known, colour)| (known == name).then_some(colour))
+        [Self::Red, Self::Green, Self::Yellow].into_iter().find(|colour| colour.name() == name)
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tillmesh::api::{
-    self, AgentStatus, Alert, ApiCommand, ApiContext, ApiToken, CommandError, LogRing, Peer, PeerState, PendingTill,
-    Severity, Words,
+    self, AgentStatus, Alert, ApiCommand, ApiContext, ApiToken, BoardStatus, CommandError, LogRing, Peer, PeerState,
+    PendingTill, Severity, Words,
 };
 use tillmesh::model::clock::ClockQuality;
 use tillmesh::model::id::{BootId, StoreId, TillId, Uuid};
@@ -286,6 +286,7 @@ fn status(n: u8) -> AgentStatus {
         discovery_running: true,
         held_elsewhere: None,
         led: "connected".to_owned(),
+        board: BoardStatus::default(),
         snapshot: None,
         peers: vec![Peer {
             id: "POS-2".to_owned(),

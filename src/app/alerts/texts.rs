@@ -3,7 +3,7 @@
 use super::{Code, Texts};
 
 /// One entry a code.
-pub(super) static TEXTS: [(Code, Texts); 18] = [
+pub(super) static TEXTS: [(Code, Texts); 25] = [
     (
         Code::Disconnected,
         Texts {
@@ -146,6 +146,62 @@ pub(super) static TEXTS: [(Code, Texts); 18] = [
             en: "Others may know this store's key. Make the config readable by the agent alone, or make a new store: tillmesh store new",
             fr: "La clé de ce magasin peut être connue d'autres. Rendez la configuration lisible par l'agent seul, ou créez un magasin : tillmesh store new",
             ar: "قد يعرف آخرون مفتاح هذا المتجر. اجعل ملف الإعدادات مقروءا للبرنامج وحده أو أنشئ متجرا جديدا: tillmesh store new",
+        },
+    ),
+    (
+        Code::DiskNearlyFull,
+        Texts {
+            en: "This till's card is nearly full. Selling goes on until it is; delete what is not needed, or put in a larger card.",
+            fr: "La carte de cette caisse est presque pleine. La vente continue d'ici là ; effacez l'inutile ou mettez une carte plus grande.",
+            ar: "بطاقة هذا الصندوق شبه ممتلئة. يستمر البيع إلى أن تمتلئ؛ احذف ما لا يلزم أو ضع بطاقة أكبر.",
+        },
+    ),
+    (
+        Code::DiskReadOnly,
+        Texts {
+            en: "This till's card can be read but not written: it has failed. Sales cannot be stored. Replace the card; what the other tills have comes back.",
+            fr: "La carte de cette caisse se lit mais ne s'écrit plus : elle est en panne. Les ventes ne sont pas enregistrées. Remplacez-la ; ce que les autres caisses ont revient.",
+            ar: "يمكن قراءة بطاقة هذا الصندوق ولا تمكن الكتابة عليها: لقد تعطلت. لا يمكن حفظ المبيعات. استبدل البطاقة؛ ما لدى الصناديق الأخرى يعود.",
+        },
+    ),
+    (
+        Code::DiskFailing,
+        Texts {
+            en: "This till's card says that it is worn out. Nothing is lost yet; replace the card soon.",
+            fr: "La carte de cette caisse signale qu'elle est usée. Rien n'est perdu ; remplacez-la bientôt.",
+            ar: "تقول بطاقة هذا الصندوق إنها بلغت نهاية عمرها. لم يضع شيء بعد؛ استبدل البطاقة قريبا.",
+        },
+    ),
+    (
+        Code::Undervoltage,
+        Texts {
+            en: "This till gets too little voltage, which damages cards and stops it at random. Use the power supply and the cable that belong to the box.",
+            fr: "Cette caisse reçoit une tension trop basse, ce qui abîme la carte et l'arrête au hasard. Utilisez l'alimentation et le câble prévus.",
+            ar: "جهد الكهرباء الواصل إلى هذا الصندوق منخفض، وهذا يتلف البطاقة ويوقفه فجأة. استعمل مزود الطاقة والكابل المخصصين له.",
+        },
+    ),
+    (
+        Code::OverTemperature,
+        Texts {
+            en: "This till is too hot and slows down. Let air reach it, and keep it away from heat and sun.",
+            fr: "Cette caisse est trop chaude et ralentit. Laissez l'air circuler et éloignez-la de la chaleur et du soleil.",
+            ar: "هذا الصندوق ساخن جدا ويتباطأ. دع الهواء يصل إليه وأبعده عن الحرارة والشمس.",
+        },
+    ),
+    (
+        Code::LedMissing,
+        Texts {
+            en: "The status LED of this till is not there or cannot be lit. Selling goes on. Check its wires, its overlay and led.board in the config.",
+            fr: "Le voyant d'état de cette caisse est absent ou ne s'allume pas. La vente continue. Vérifiez ses fils, son overlay et led.board dans la configuration.",
+            ar: "ضوء حالة هذا الصندوق غير موجود أو لا يمكن إشعاله. البيع مستمر. تحقق من أسلاكه ومن overlay ومن led.board في الإعدادات.",
+        },
+    ),
+    (
+        Code::BoardProfile,
+        Texts {
+            en: "A board file of this till has a mistake and is not used, or the one that the config names is not there. The detail says where.",
+            fr: "Un fichier de carte mère de cette caisse est erroné et n'est pas utilisé, ou celui de la configuration n'existe pas. Le détail dit où.",
+            ar: "في أحد ملفات لوحة هذا الصندوق خطأ فلا يُستعمل، أو أن الملف المذكور في الإعدادات غير موجود. التفاصيل تبين الموضع.",
         },
     ),
 ];

@@ -3,6 +3,7 @@
 mod backup;
 mod client;
 mod demo;
+mod led;
 mod open;
 mod restore;
 mod run;
@@ -14,6 +15,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 pub use backup::{BackupOptions, backup};
 pub use client::{AgentError, Target};
 pub use demo::{DemoOptions, TILLS_MAX, demo};
+pub use led::{LedAction, led};
 pub use open::open;
 pub use restore::restore;
 pub use run::{check_config, die_with, run};

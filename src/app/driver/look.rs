@@ -17,7 +17,7 @@ const PUBLISH_EVERY_MS: u64 = 200;
 impl Driver {
     /// Takes stock of what has changed, and publishes it.
     pub(super) fn look(&mut self, now: u64) {
-        let late = self.alerts.next(self.looked_ms).is_some_and(|at| at <= now);
+        let late = [self.alerts.next(self.looked_ms), self.led.next()].into_iter().flatten().any(|at| at <= now);
         if !(self.changed || late) || self.next_publish().is_some_and(|at| at > now) {
             return;
         }
@@ -38,12 +38,15 @@ impl Driver {
         }
         self.alerts.keep(Code::PeerUnreachable, |subject| tills.iter().any(|till| till.to_string() == subject));
         let linked = tills.iter().filter(|till| online(**till)).count();
-        let fault = self.alerts.raised(now).iter().any(|a| matches!(a.code, Code::StoreFault | Code::PortInUse));
+        let is_fault = |code| matches!(code, Code::StoreFault | Code::PortInUse | Code::DiskReadOnly);
+        let fault = self.alerts.raised(now).iter().any(|a| is_fault(a.code));
         let behind = views.iter().map(|v| v.behind).max().unwrap_or(0);
         // A snapshot counts as lacking something, even where its rows are not known to be many.
         let behind = behind.max(u64::from(self.snapshot.is_some()));
         let facts = Facts { started: true, fault, enabled: self.enabled, others: tills.len(), linked, behind };
-        self.publish(now, wall.quality, &views, LedState::of(facts));
+        let shown = self.led.tell(now, LedState::of(facts));
+        self.show.send_if_modified(|led| std::mem::replace(led, shown) != shown);
+        self.publish(now, wall.quality, &views);
     }
 
     /// When the next status may go out, where something has changed.
@@ -52,14 +55,14 @@ impl Driver {
         Some(last + PUBLISH_EVERY_MS)
     }
 
-    fn publish(&self, now: u64, clock: ClockQuality, views: &[PeerView], led: LedState) {
+    fn publish(&self, now: u64, clock: ClockQuality, views: &[PeerView]) {
         let mut status = self.base.clone();
         status.clock = clock;
         status.enabled = self.enabled;
         status.server_running = self.listening.is_some();
         status.listening = self.listening.map(|port| port.to_string());
         status.discovery_running = self.enabled && self.discovery_enabled;
-        status.led = led.name().to_owned();
+        status.led = self.led.shown().name().to_owned();
         status.held_elsewhere = Some((self.replica.origin(), self.replica.held_elsewhere()));
         status.snapshot = self.snapshot.map(|progress| Snapshot {
             from: self.name_of(progress.from),

@@ -1,6 +1,7 @@
 //! The task that holds the replica: it hears the mesh, the store, discovery and the API, feeds the replica, and carries out what that
 //! wants. One task, so that the replica needs no lock.
 
+mod board;
 mod carry;
 mod commands;
 mod links;
@@ -16,9 +17,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use super::alerts::{Alerts, Code};
+use super::board::{BoardLink, Report};
 use super::clock::{self, Uptime};
 use super::run::IDENTITY_NOTE;
 use crate::api::{AgentStatus, ApiCommand};
+use crate::board::led::LedState;
+use crate::board::pattern::Steady;
 use crate::config::{Admission, ConfigManager};
 use crate::discovery::{Candidates, DiscoveryEvent, DiscoveryHandle, Kin, TargetKey};
 use crate::mesh::{LinkHandle, MeshEvent, MeshHandle, Target};
@@ -50,6 +54,7 @@ pub(super) struct Parts {
     pub(super) upkeep: Upkeep,
     /// Ends of origins that the database knows.
     pub(super) closes: Closes,
+    pub(super) board: BoardLink,
 }
 
 /// Where a driver hears.
@@ -58,6 +63,7 @@ pub(super) struct Ears {
     pub(super) store: mpsc::UnboundedReceiver<StoreEvent>,
     pub(super) discovery: mpsc::Receiver<DiscoveryEvent>,
     pub(super) commands: mpsc::Receiver<ApiCommand>,
+    pub(super) board: watch::Receiver<Report>,
 }
 
 /// See the module's page.
@@ -98,6 +104,9 @@ pub(super) struct Driver {
     answers: mpsc::UnboundedSender<Answer>,
     answered: mpsc::UnboundedReceiver<Answer>,
     status: watch::Sender<Arc<AgentStatus>>,
+    /// What the LED is to show.
+    show: watch::Sender<LedState>,
+    led: Steady,
     /// The part of the status that stays.
     base: AgentStatus,
     /// Something that status shows has changed.
@@ -183,12 +192,15 @@ impl Driver {
             answered,
             base,
             status: parts.status,
+            show: parts.board.show,
+            led: Steady::new(LedState::Starting),
             changed: true,
             published_ms: None,
             looked_ms: 0,
             own_admission: parts.admission,
         };
         driver.recall(parts.remembered);
+        driver.know_board(parts.board.board);
         driver
     }
 
@@ -239,6 +251,10 @@ impl Driver {
                 Some(answer) = self.answered.recv() => self.on_answer(answer),
                 Some(event) = ears.discovery.recv() => self.on_discovery(event),
                 Some(command) = ears.commands.recv() => self.on_command(command),
+                Ok(()) = ears.board.changed() => {
+                    let report = ears.board.borrow_and_update().clone();
+                    self.on_board(report);
+                }
                 () = sleep => {}
             }
         }
@@ -261,6 +277,7 @@ impl Driver {
             self.upkeep.due(),
             self.alerts.next(self.looked_ms),
             self.next_publish(),
+            self.led.next(),
         ]
         .into_iter()
         .flatten()

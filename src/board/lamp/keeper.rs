@@ -5,7 +5,7 @@ use std::io;
 use tracing::{debug, info};
 
 use super::super::led::LedState;
-use super::super::pattern::Patterns;
+use super::super::pattern::{Pattern, Patterns};
 use super::super::profile::{Place, Profile};
 use super::{Lamp, Wiring};
 
@@ -92,6 +92,23 @@ impl Keeper {
     pub fn seen(&self) -> Seen {
         let place = self.lamp.as_ref().map(|(index, _)| self.places[*index].to_string());
         Seen { missing: self.missing.clone().filter(|_| place.is_none()), place }
+    }
+
+    /// How a state looks on it, in words.
+    #[must_use]
+    pub fn look_of(&self, state: LedState) -> String {
+        let (colour, pattern) = match &self.lamp {
+            Some((_, lamp)) if lamp.bulbs.len() > 1 => {
+                let (colour, pattern) = self.patterns.two(state);
+                (format!("{} ", colour.name()), pattern)
+            }
+            _ => (String::new(), self.patterns.one(state)),
+        };
+        match pattern {
+            Pattern::Off => format!("{colour}off"),
+            Pattern::On => format!("{colour}on"),
+            Pattern::Blink(_) => format!("{colour}{pattern} (ms of light and dark by turns)"),
+        }
     }
 
     /// Puts it out, for a clean end.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
-use tillmesh::api::{self, AgentStatus, ApiCommand, ApiContext, ApiToken, LogRing};
+use tillmesh::api::{self, AgentStatus, BoardStatus, ApiCommand, ApiContext, ApiToken, LogRing};
 use tillmesh::model::clock::ClockQuality;
 use tillmesh::model::id::{BootId, StoreId, TillId, Uuid};
 use tillmesh::model::level::LEVEL;
@@ -258,6 +258,7 @@ fn status() -> AgentStatus {
         discovery_running: true,
         held_elsewhere: None,
         led: "solo".into(),
+        board: BoardStatus::default(),
         peers: Vec::new(),
         pending: Vec::new(),
         alerts: Vec::new(),
