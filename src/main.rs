@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use tillmesh::api::LogRing;
-use tillmesh::app::cli::{self, BackupOptions, DemoOptions, LedAction, StoreNewOptions, Target};
+use tillmesh::app::cli::{self, BackupOptions, DemoOptions, LedAction, SetupOptions, StoreNewOptions, Target};
 use tillmesh::app::{RunOptions, logging};
 use tillmesh::config::{DEFAULT_CURRENCY, DEFAULT_STORE_NAME, DEFAULT_TIME_ZONE, DataDir, FolderError};
+
+/// Names the folder where the image leaves what it could not set up.
+const BOX_PROBLEMS: &str = "TILLMESH_BOX_PROBLEMS";
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done; 1 failed, standard error says why; 2 wrong arguments, or a config that must be corrected;
@@ -67,6 +70,15 @@ enum Command {
     Restore {
         /// The backup
         file: PathBuf,
+        #[command(flatten)]
+        folder: FolderArguments,
+    },
+    /// Set the box up by its config and by the one on the boot partition (the image does so at every boot)
+    #[command(hide = true)]
+    Setup {
+        /// The boot partition, mounted
+        #[arg(long, value_name = "DIR")]
+        boot: PathBuf,
         #[command(flatten)]
         folder: FolderArguments,
     },
@@ -190,6 +202,9 @@ fn execute(command: Command) -> anyhow::Result<()> {
             block_on(cli::backup(BackupOptions { folder: folder.resolve()?, file, force }))
         }
         Command::Restore { file, folder } => cli::restore(&folder.resolve()?, &file),
+        Command::Setup { boot, folder } => {
+            cli::setup(&SetupOptions { folder: folder.resolve()?, boot, root: PathBuf::from("/") })
+        }
         Command::Demo { tills, data_dir } => block_on(cli::demo(DemoOptions { tills, data_dir })),
     }
 }
@@ -214,7 +229,7 @@ fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     }
     let log = LogRing::default();
     logging::init(log.clone())?;
-    block_on(cli::run(RunOptions { folder, log }))
+    block_on(cli::run(RunOptions { folder, log, box_problems: std::env::var_os(BOX_PROBLEMS).map(PathBuf::from) }))
 }
 
 /// One thread drives the sockets, timers and signals.

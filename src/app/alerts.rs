@@ -35,6 +35,7 @@ pub(super) enum Code {
     OverTemperature,
     LedMissing,
     BoardProfile,
+    BoxSetup,
 }
 
 /// How pressing an alert is.
@@ -109,6 +110,7 @@ impl Code {
             Self::OverTemperature => "overTemperature",
             Self::LedMissing => "ledMissing",
             Self::BoardProfile => "boardProfile",
+            Self::BoxSetup => "boxSetup",
         }
     }
 
@@ -122,7 +124,8 @@ impl Code {
             | Self::CurrencyMismatch
             | Self::ConfigDamaged
             | Self::DiskReadOnly
-            | Self::DiskFailing => Severity::Critical,
+            | Self::DiskFailing
+            | Self::BoxSetup => Severity::Critical,
             _ => Severity::Warning,
         }
     }
@@ -195,7 +198,7 @@ impl Alerts {
 mod tests {
     use super::*;
 
-    const ALL: [Code; 25] = [
+    const ALL: [Code; 26] = [
         Code::Disconnected,
         Code::PeerUnreachable,
         Code::PortInUse,
@@ -221,6 +224,7 @@ mod tests {
         Code::OverTemperature,
         Code::LedMissing,
         Code::BoardProfile,
+        Code::BoxSetup,
     ];
 
     #[test]

@@ -1,7 +1,9 @@
 //! One till, from start to stop: parse, check, open, bind, spawn, stop.
 
+use std::fs;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +46,8 @@ pub struct RunOptions {
     pub folder: DataDir,
     /// Recent log lines, for the API.
     pub log: LogRing,
+    /// A folder with a text for each thing that could not be set up when the box was started (on the image: `tillmesh setup`, firewall).
+    pub box_problems: Option<PathBuf>,
 }
 
 /// Runs an agent until `stop` completes.
@@ -51,13 +55,17 @@ pub struct RunOptions {
 /// # Errors
 /// What keeps it from starting, with what to do. Once it has started it runs on, whatever fails.
 pub async fn run(options: RunOptions, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let RunOptions { folder, log } = options;
+    let RunOptions { folder, log, box_problems } = options;
     folder.create()?;
     let _lock = folder.lock()?;
     let uptime = Uptime::start();
     let (manager, notices) = open_config(&folder)?;
     let (task, board) = board::start(uptime, &manager.config().led.board, folder.path());
-    let alerts = notice_alerts(&notices, uptime);
+    let mut alerts = notice_alerts(&notices, uptime);
+    for (subject, text) in box_problems.as_deref().map(read_problems).unwrap_or_default() {
+        warn!("{subject}: {text}");
+        alerts.set(uptime.ms(), clock::now().wall_ms, Code::BoxSetup, &subject, Some(text));
+    }
     let outcome = live(uptime, manager, alerts, board, folder, log, stop).await;
     task.end(outcome.is_ok()).await;
     outcome
@@ -290,6 +298,19 @@ fn notice_alerts(notices: &[ConfigNotice], uptime: Uptime) -> Alerts {
         alerts.set(uptime.ms(), clock::now().wall_ms, code, "", Some(notice.to_string()));
     }
     alerts
+}
+
+/// The texts of a folder by the names of their files; none where there is no such folder.
+fn read_problems(folder: &Path) -> Vec<(String, String)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut problems: Vec<_> = entries
+        .filter_map(|entry| {
+            let text = fs::read_to_string(entry.path()).ok()?;
+            Some((entry.file_name().to_string_lossy().into_owned(), text.trim().to_owned()))
+        })
+        .collect();
+    problems.sort();
+    problems
 }
 
 fn store_options(folder: &DataDir, config: &Config, identity: &Identity) -> StoreOptions {

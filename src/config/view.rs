@@ -223,6 +223,15 @@ pub enum Network {
 }
 
 impl Config {
+    /// The box's name in the network: `posId` in small letters, digits and hyphens (RFC 1123).
+    #[must_use]
+    pub fn hostname(&self) -> String {
+        let allowed = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        let name: String = self.pos_id.chars().map(allowed).collect();
+        let name = name.trim_matches('-');
+        if name.is_empty() { "till".to_owned() } else { name.to_owned() }
+    }
+
     /// What a till that starts for the first time is given: an identity, POSPlus's defaults and a store of its own.
     ///
     /// The entropy must come from the system's randomness.

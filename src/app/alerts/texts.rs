@@ -3,7 +3,7 @@
 use super::{Code, Texts};
 
 /// One entry a code.
-pub(super) static TEXTS: [(Code, Texts); 25] = [
+pub(super) static TEXTS: [(Code, Texts); 26] = [
     (
         Code::Disconnected,
         Texts {
@@ -202,6 +202,14 @@ pub(super) static TEXTS: [(Code, Texts); 25] = [
             en: "A board file of this till has a mistake and is not used, or the one that the config names is not there. The detail says where.",
             fr: "Un fichier de carte mère de cette caisse est erroné et n'est pas utilisé, ou celui de la configuration n'existe pas. Le détail dit où.",
             ar: "في أحد ملفات لوحة هذا الصندوق خطأ فلا يُستعمل، أو أن الملف المذكور في الإعدادات غير موجود. التفاصيل تبين الموضع.",
+        },
+    ),
+    (
+        Code::BoxSetup,
+        Texts {
+            en: "The box could not be set up as its files say. Selling goes on; correct what is named here, and start the box again.",
+            fr: "La caisse n'a pas pu être configurée comme ses fichiers le disent. La vente continue ; corrigez ce qui est nommé ici, puis redémarrez.",
+            ar: "تعذر ضبط الصندوق كما تقول ملفاته. البيع مستمر؛ صحح ما هو مذكور هنا ثم أعد تشغيله.",
         },
     ),
 ];

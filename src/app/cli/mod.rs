@@ -7,6 +7,7 @@ mod led;
 mod open;
 mod restore;
 mod run;
+mod setup;
 mod status;
 mod store_new;
 
@@ -19,6 +20,7 @@ pub use led::{LedAction, led};
 pub use open::open;
 pub use restore::restore;
 pub use run::{check_config, die_with, run};
+pub use setup::{SetupOptions, setup};
 pub use status::status;
 pub use store_new::{StoreNewOptions, store_new};
 

@@ -38,7 +38,7 @@ impl Driver {
         }
         self.alerts.keep(Code::PeerUnreachable, |subject| tills.iter().any(|till| till.to_string() == subject));
         let linked = tills.iter().filter(|till| online(**till)).count();
-        let is_fault = |code| matches!(code, Code::StoreFault | Code::PortInUse | Code::DiskReadOnly);
+        let is_fault = |code| matches!(code, Code::StoreFault | Code::PortInUse | Code::DiskReadOnly | Code::BoxSetup);
         let fault = self.alerts.raised(now).iter().any(|a| is_fault(a.code));
         let behind = views.iter().map(|v| v.behind).max().unwrap_or(0);
         // A snapshot counts as lacking something, even where its rows are not known to be many.
