@@ -201,6 +201,8 @@ impl Driver {
         };
         driver.recall(parts.remembered);
         driver.know_board(parts.board.board);
+        let report = parts.board.reports.borrow().clone();
+        driver.on_board(report);
         driver
     }
 
