@@ -15,6 +15,7 @@ mod sale;
 mod samples;
 mod selling;
 mod till;
+mod wear;
 
 use std::fs;
 use std::io::{self, Write};
@@ -128,6 +129,7 @@ fn run(plan: Plan) -> Result<()> {
     idle::memory(&mut bench, &a, &b)?;
     b.stop()?;
     selling::measure(&mut bench, &a)?;
+    wear::measure(&mut bench)?;
     let b = bench.start_b("B")?;
     live::measure(&mut bench, &a, &b)?;
     b.stop()?;

@@ -7,7 +7,8 @@ use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
 use super::leds::Root;
-use super::service::{LIE_MAX, Plan, Service, new_store, shows, shows_within, tool};
+use super::lib::eventually;
+use super::service::{LIE_MAX, PATIENCE, Plan, Service, new_store, shows, shows_within, tool};
 
 const FAULT: &str = "100 100";
 
@@ -22,27 +23,32 @@ fn two_colours_follow_the_mesh() {
     let root = Root::new();
     root.plug("tillmesh:red:status");
     root.plug("tillmesh:green:status");
-    let both = |red: &str, green: &str| {
-        shows(&root, "tillmesh:red:status", red);
-        shows(&root, "tillmesh:green:status", green);
+    let both = |till: Option<&Service>, red: &str, green: &str| {
+        eventually(PATIENCE, &format!("red {red}, green {green}"), || {
+            let shown = ["tillmesh:red:status", "tillmesh:green:status"].map(|led| root.shows(led));
+            let told = || till.map(|till| format!("{} {}", till.status()["led"], till.log())).unwrap_or_default();
+            anyhow::ensure!(shown == [red, green], "{shown:?}; {}", told());
+            Ok(())
+        })
+        .unwrap();
     };
     let store = new_store();
     let mut a = Service::start_with(&root, Plan { config: json!({"store": store}), ..Plan::default() });
-    both("on", "on");
+    both(Some(&a), "on", "on");
     assert_eq!(a.status()["led"], "solo");
     let peers = json!([format!("127.0.0.1:{}", a.mesh)]);
     let other = Root::of("");
     let config = json!({"store": store, "peers": peers, "posId": "B", "posName": "B"});
     let mut b = Service::start_with(&other, Plan { config, ..Plan::default() });
-    both("off", "on");
+    both(Some(&a), "off", "on");
     assert_eq!(a.status()["led"], "connected");
     b.agent.kill().unwrap();
-    both("1000 1000", "1000 1000");
+    both(Some(&a), "1000 1000", "1000 1000");
     assert_eq!(a.status()["led"], "alone");
     a.http.call("POST", "/v1/p2p/enabled", Some(&json!({"enabled": false}))).unwrap().ok().unwrap();
-    both("60 2940", "off");
+    both(Some(&a), "60 2940", "off");
     a.stop();
-    both("off", "off");
+    both(None, "off", "off");
 }
 
 #[test]
@@ -144,7 +150,7 @@ fn it_comes_late_goes_and_comes_again() {
 fn a_till_without_its_led_runs_on_with_an_alert() {
     let root = Root::new();
     let till = Service::start(&root);
-    super::lib::eventually(super::service::PATIENCE, "ledMissing", || {
+    eventually(PATIENCE, "ledMissing", || {
         let alerts = till.alerts();
         anyhow::ensure!(alerts.contains(&"ledMissing".to_owned()), "{alerts:?}");
         Ok(())

@@ -120,16 +120,16 @@ fn serve(led: &Path) {
             drop(fs::remove_file(led.join(file)));
         }
     }
+    // Whole and under their names at once: what the agent writes to them comes after.
+    for (file, text) in parameters.iter().filter(|(file, _)| !led.join(file).exists()) {
+        put_whole(led, file, text);
+    }
     let list = TRIGGERS.map(|name| if name == word { format!("[{name}]") } else { name.to_owned() }).join(" ");
-    let whole = led.join(".trigger");
-    let replaced = fs::write(&whole, format!("{list}\n")).and_then(|()| fs::rename(&whole, led.join("trigger")));
-    if replaced.is_err() {
-        // The LED was unplugged meanwhile.
-        return;
-    }
-    for (file, text) in parameters {
-        if !led.join(file).exists() {
-            drop(fs::write(led.join(file), text));
-        }
-    }
+    put_whole(led, "trigger", &format!("{list}\n"));
+}
+
+fn put_whole(led: &Path, file: &str, text: &str) {
+    let whole = led.join(".whole");
+    // The LED may be unplugged meanwhile.
+    drop(fs::write(&whole, text).and_then(|()| fs::rename(&whole, led.join(file))));
 }

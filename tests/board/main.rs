@@ -20,6 +20,8 @@ macro_rules! needs_root {
 #[path = "../lib/mod.rs"]
 mod lib;
 
+mod card;
+mod goodbye;
 mod led;
 mod leds;
 mod overlays;

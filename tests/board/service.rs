@@ -122,11 +122,12 @@ impl Service {
     }
 
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.log_path()).unwrap_or_default()
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    pub(crate) fn log_path(&self) -> PathBuf {
-        self.folder.path().join("log")
+    /// Its data folder, if that is one of its own.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 
     /// Hears one message, if one comes in time.
@@ -192,7 +193,7 @@ impl Service {
     /// What the unit has run after the end.
     fn after(&self, result: &str) {
         let mut command = command("ExecStopPost");
-        command.env("STATE_DIRECTORY", self.folder.path().join("data")).env("TILLMESH_ROOT", &self.root);
+        command.env("STATE_DIRECTORY", self.data()).env("TILLMESH_ROOT", &self.root);
         let output = command.env("SERVICE_RESULT", result).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }

@@ -48,11 +48,35 @@ struct StatusView {
     connected_peers: u64,
     total_peers: u64,
     led: String,
+    board: BoardView,
     counts: Option<CountsView>,
     only_here: Option<u64>,
     store: StoreView,
     alerts: Vec<AlertView>,
     peers: Vec<PeerView>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct BoardView {
+    name: String,
+    led: Option<String>,
+    temperature_celsius: Option<f64>,
+    card_used_percent: Option<u8>,
+    disk_bytes_free: Option<u64>,
+}
+
+impl BoardView {
+    fn line(&self) -> String {
+        let parts = [
+            Some(self.name.clone()),
+            self.led.as_ref().map(|place| format!("LED {place}")),
+            self.temperature_celsius.map(|celsius| format!("{celsius:.0} °C")),
+            self.card_used_percent.map(|percent| format!("{percent} % of the card's life used")),
+            self.disk_bytes_free.map(|bytes| format!("{} MB free", bytes / 1_000_000)),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -117,6 +141,7 @@ impl StatusView {
         row("Store", &format!("{} ({}), id {}", self.store_name, self.currency, self.store_id));
         row("Mesh", &self.mesh());
         row("LED", &self.led);
+        row("Board", &self.board.line());
         row("Database", &self.database());
         row("Only here", &self.only_here());
         if !self.alerts.is_empty() {
