@@ -42,7 +42,7 @@ pub use self::problem::{ConfigError, Problem, Problems};
 pub use self::system::{Country, Passphrase, SshKey, Ssid, System, SystemError, Wifi};
 pub use self::view::{
     Admission, Api, Config, DEFAULT_CURRENCY, DEFAULT_STORE_NAME, DEFAULT_TIME_ZONE, Led, Network, P2p, PosPlus,
-    PosType, StoreSection,
+    PosType, StoreSection, hostname,
 };
 
 /// The config and the folder's secrets are for the agent alone.

@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use tillmesh::api::LogRing;
-use tillmesh::app::cli::{self, BackupOptions, DemoOptions, LedAction, SetupOptions, StoreNewOptions, Target};
+use tillmesh::app::cli::{
+    self, BackupOptions, DemoOptions, LedAction, ReservationFormat, SetupOptions, ShopOptions, StoreNewOptions, Target,
+    TillOptions,
+};
 use tillmesh::app::{RunOptions, logging};
 use tillmesh::config::{DEFAULT_CURRENCY, DEFAULT_STORE_NAME, DEFAULT_TIME_ZONE, DataDir, FolderError};
 
@@ -73,6 +76,16 @@ enum Command {
         #[command(flatten)]
         folder: FolderArguments,
     },
+    /// Write pos-config.json for the boot partition of a till's card, or of all cards of a list
+    Provision(Box<ProvisionArguments>),
+    /// Print what the shop's router should reserve, for all tills that the running agent knows
+    Reservations {
+        /// What reads it
+        #[arg(long, value_name = "FORMAT", default_value = "csv", value_parser = reservation_format)]
+        format: ReservationFormat,
+        #[command(flatten)]
+        target: TargetArguments,
+    },
     /// Set the box up by its config and by the one on the boot partition (the image does so at every boot)
     #[command(hide = true)]
     Setup {
@@ -128,6 +141,60 @@ enum StoreCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Args)]
+struct ProvisionArguments {
+    /// What the till is called in the shop's papers, such as POS-1
+    #[arg(
+        long = "posId",
+        alias = "pos-id",
+        value_name = "ID",
+        required_unless_present = "csv",
+        conflicts_with = "csv"
+    )]
+    pos_id: Option<String>,
+    /// What it is called on screens [default: the same]
+    #[arg(long = "posName", alias = "pos-name", value_name = "NAME", conflicts_with = "csv")]
+    pos_name: Option<String>,
+    /// 192.168.1.21/24 is a static address; without this one the router gives the address
+    #[arg(long, value_name = "ADDRESS/PREFIX", conflicts_with = "csv")]
+    address: Option<String>,
+    /// Many tills: columns posId, posName, address (with a prefix static, without it reserved at the router), mac
+    #[arg(long, value_name = "FILE", requires = "out")]
+    csv: Option<PathBuf>,
+    /// Where the files of a list go
+    #[arg(long, value_name = "DIR", requires = "csv")]
+    out: Option<PathBuf>,
+    /// The store: what `store new --json` printed, or a till's pos-config.json [default: that of the data folder]
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+    /// The router, for static addresses
+    #[arg(long, value_name = "ADDRESS")]
+    gateway: Option<String>,
+    /// A name server, for static addresses
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<String>,
+    /// Where the local API listens, if not on the till alone (0.0.0.0:3031)
+    #[arg(long, value_name = "IP:PORT")]
+    api: Option<String>,
+    /// A public key that may log in by ssh
+    #[arg(long, value_name = "KEY")]
+    ssh_key: Vec<String>,
+    /// By which the box's journal is dated (IANA) [default: the store's]
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<String>,
+    /// The country whose rules the Wi-Fi keeps (TN)
+    #[arg(long, value_name = "CC")]
+    country: Option<String>,
+    /// The Wi-Fi to join
+    #[arg(long, value_name = "NAME", requires = "country")]
+    wifi_ssid: Option<String>,
+    /// Its passphrase
+    #[arg(long, value_name = "WORDS", requires = "wifi_ssid")]
+    wifi_passphrase: Option<String>,
+    #[command(flatten)]
+    folder: FolderArguments,
 }
 
 #[derive(Args)]
@@ -202,6 +269,8 @@ fn execute(command: Command) -> anyhow::Result<()> {
             block_on(cli::backup(BackupOptions { folder: folder.resolve()?, file, force }))
         }
         Command::Restore { file, folder } => cli::restore(&folder.resolve()?, &file),
+        Command::Provision(arguments) => provision(*arguments),
+        Command::Reservations { format, target } => block_on(cli::reservations(&target.resolve()?, format)),
         Command::Setup { boot, folder } => {
             cli::setup(&SetupOptions { folder: folder.resolve()?, boot, root: PathBuf::from("/") })
         }
@@ -217,6 +286,39 @@ fn led(command: &LedCommand) -> anyhow::Result<()> {
         LedCommand::Stopped(folder) => (folder, LedAction::Stopped),
     };
     block_on(cli::led(&folder.resolve()?, action))
+}
+
+fn reservation_format(text: &str) -> Result<ReservationFormat, String> {
+    match text {
+        "dnsmasq" => Ok(ReservationFormat::Dnsmasq),
+        "kea" => Ok(ReservationFormat::Kea),
+        "csv" => Ok(ReservationFormat::Csv),
+        _ => Err("dnsmasq, kea or csv".to_owned()),
+    }
+}
+
+fn provision(arguments: ProvisionArguments) -> anyhow::Result<()> {
+    let folder = arguments.folder.resolve()?;
+    let shop = ShopOptions {
+        store: arguments.store,
+        gateway: arguments.gateway,
+        dns: arguments.dns,
+        api: arguments.api,
+        ssh_keys: arguments.ssh_key,
+        time_zone: arguments.time_zone,
+        country: arguments.country,
+        wifi_ssid: arguments.wifi_ssid,
+        wifi_passphrase: arguments.wifi_passphrase,
+    };
+    if let (Some(csv), Some(out)) = (&arguments.csv, &arguments.out) {
+        return cli::provision_list(&folder, &shop, csv, out);
+    }
+    let pos_id = arguments.pos_id.unwrap_or_default();
+    cli::provision(
+        &folder,
+        &shop,
+        &TillOptions { pos_id, pos_name: arguments.pos_name, address: arguments.address, mac: None },
+    )
 }
 
 fn run(arguments: &RunArguments) -> anyhow::Result<()> {

@@ -18,6 +18,14 @@ const TAKEN_OVER: &str = "(taken over)";
 const SECRETS: [&str; 2] = ["store.key", "network.wifi.passphrase"];
 
 impl ConfigManager {
+    /// Reads a config that is to be put onto a card, as [`ConfigManager::adopt`] will read it there.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn verify(bytes: &[u8]) -> Result<Config, Problems> {
+        examine(&Document::parse(bytes).map_err(|reason| Problems(vec![whole_file(reason)]))?)
+    }
+
     /// Takes over a config from elsewhere as the folder's own, and gives its text without secrets. Every value of it must be right, and it
     /// must say which till this is and of which store. A secret that was wiped from it is taken from the config that is there, where both
     /// are of one store. The caller holds the folder's lock, and no agent runs.
@@ -32,20 +40,23 @@ impl ConfigManager {
         if let super::OnDisk::Document(present) = read_document(&path)? {
             keep_secrets(&mut document, &present);
         }
-        let (_, mut problems) = check::read(&document, &Config::first_start("", &[0; 64], Timestamp::UNIX_EPOCH));
-        for name in ["posId", "store"] {
-            if document.get(name) == Lookup::Absent {
-                let allowed = "given: it says which till this is".to_owned();
-                problems.0.push(Problem { path: name.to_owned(), value: "missing".to_owned(), allowed });
-            }
-        }
-        if !problems.0.is_empty() {
-            return Err(invalid(problems));
-        }
+        examine(&document).map_err(invalid)?;
         save(&path, &document)?;
         give_to_owner(folder, &path)?;
         Ok(without_secrets(&document))
     }
+}
+
+/// The typed view of a config that must be right in every value, and say which till it is of.
+fn examine(document: &Document) -> Result<Config, Problems> {
+    let (config, mut problems) = check::read(document, &Config::first_start("", &[0; 64], Timestamp::UNIX_EPOCH));
+    for name in ["posId", "store"] {
+        if document.get(name) == Lookup::Absent {
+            let allowed = "given: it says which till this is".to_owned();
+            problems.0.push(Problem { path: name.to_owned(), value: "missing".to_owned(), allowed });
+        }
+    }
+    if problems.0.is_empty() { Ok(config) } else { Err(problems) }
 }
 
 /// Puts the present secrets where the new document has only the mark of one.

@@ -223,13 +223,10 @@ pub enum Network {
 }
 
 impl Config {
-    /// The box's name in the network: `posId` in small letters, digits and hyphens (RFC 1123).
+    /// The box's name in the network, by [`hostname`].
     #[must_use]
     pub fn hostname(&self) -> String {
-        let allowed = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-        let name: String = self.pos_id.chars().map(allowed).collect();
-        let name = name.trim_matches('-');
-        if name.is_empty() { "till".to_owned() } else { name.to_owned() }
+        hostname(&self.pos_id)
     }
 
     /// What a till that starts for the first time is given: an identity, POSPlus's defaults and a store of its own.
@@ -342,6 +339,15 @@ fn object(value: Value) -> Map<String, Value> {
         Value::Object(object) => object,
         _ => Map::new(),
     }
+}
+
+/// A till's name in the network: its `posId` in small letters, digits and hyphens (RFC 1123).
+#[must_use]
+pub fn hostname(pos_id: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let name: String = pos_id.chars().map(allowed).collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "till".to_owned() } else { name.to_owned() }
 }
 
 /// `POSPlus-<hostname>`, cut to what mDNS can announce.
