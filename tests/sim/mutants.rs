@@ -27,7 +27,7 @@ pub(crate) fn run(from: u64) -> ExitCode {
                     let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
                     match caught {
                         Some((seed, how)) => {
-                            let how: String = how.chars().take(110).collect();
+                            let how: String = how.lines().next().unwrap_or_default().chars().take(110).collect();
                             println!(
                                 "{:<24} caught by seed {:>4}: {}",
                                 format!("{mutant:?}"),
