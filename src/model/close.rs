@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::id::Origin;
+use super::mutant::Mutant;
 use super::op::{RunningHash, Seq};
 
 /// The end of an origin's log.
@@ -25,6 +26,13 @@ pub struct Close {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Closes(pub BTreeMap<Origin, Seq>);
 
+impl Close {
+    /// Whether it ends its origin before a known end of it.
+    pub(crate) fn is_before(self, known: Option<Seq>) -> bool {
+        known.is_none_or(|known| self.seq < known || (Mutant::LastCloseWins.is_on() && self.seq > known))
+    }
+}
+
 impl Closes {
     /// Where an origin ends, if it does.
     #[must_use]
@@ -35,7 +43,7 @@ impl Closes {
     /// Whether a close tells something new.
     #[must_use]
     pub fn is_news(&self, close: Close) -> bool {
-        self.end(close.origin).is_none_or(|known| close.seq < known)
+        close.is_before(self.end(close.origin))
     }
 
     /// Takes a close in; whether it was news.

@@ -88,7 +88,7 @@ impl Replica {
     /// Has the store end origins, as far as that is news.
     pub(super) fn end(&mut self, now: MonoMs, closes: Vec<Close>) {
         let mut news = closes;
-        news.retain(|close| self.end_of(close.origin).is_none_or(|end| close.seq < end));
+        news.retain(|close| close.is_before(self.end_of(close.origin)));
         if news.is_empty() {
             return;
         }

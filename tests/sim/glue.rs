@@ -7,8 +7,8 @@ use tillmesh::model::id::{BootId, Origin, TillId, Uuid};
 use tillmesh::model::op::{Body, Head, Op, OpBatch, Seq, content_hash, kind};
 use tillmesh::store::{Db, Now, OpsRead, Reader, Remember, Reply, Request, SnapshotGiver, StoreError, StoreOptions};
 use tillmesh::sync::{
-    BATCH_OPS_MAX, CloseReason, Comparison, Event, Input, Key, LinkId, MonoMs, Output, Part, Replica, ReplicaOptions,
-    SnapshotAsk, Taking,
+    BATCH_OPS_MAX, CloseReason, Comparison, Event, Input, Key, LinkId, Message, MonoMs, Output, Part, Replica,
+    ReplicaOptions, SnapshotAsk, Taking,
 };
 use tillmesh::wire::message;
 
@@ -26,6 +26,9 @@ const COMPACT_OPS: usize = 24;
 
 /// Uncovered rows authored at once.
 const ADOPT_ROWS: usize = 16;
+
+/// An origin that others have more of is to be left so soon: what waited for the store before, and its retries where the disk fails.
+const LEFT_WITHIN_MS: u64 = 10_000;
 
 /// A request of the simulator's, numbered.
 pub(crate) type ClientId = u64;
@@ -56,6 +59,8 @@ pub(crate) struct Told {
     /// Whether logs changed otherwise than by growing or compaction.
     pub(crate) changed: bool,
     pub(crate) adopted: bool,
+    /// The origin that it wrote under though it had heard that others have more of it.
+    pub(crate) kept: Option<Origin>,
 }
 
 /// What the replica wants of the world.
@@ -107,6 +112,8 @@ pub(crate) struct Agent {
     /// Running time of earlier runs of this card.
     run_before_ms: u64,
     started: MonoMs,
+    /// Our own origin, and since when we know that a peer has more of it than our card.
+    ahead: Option<(Origin, MonoMs)>,
 }
 
 impl Agent {
@@ -159,6 +166,7 @@ impl Agent {
             compact_at: now + COMPACT_PAUSE_MS,
             run_before_ms,
             started: now,
+            ahead: None,
         };
         agent.read_roster();
         Ok(agent)
@@ -192,6 +200,20 @@ impl Agent {
 
     pub(crate) fn waiting(&self) -> usize {
         self.jobs.len()
+    }
+
+    /// Feeds the replica a peer's message.
+    pub(crate) fn hear(&mut self, now: MonoMs, link: LinkId, message: Message) {
+        if let Message::Have(heads) = &message {
+            let own = self.origin();
+            let ours = self.reader.vector().map_or(Seq::MAX, |vector| vector.seq(own));
+            if self.ahead.is_none_or(|(origin, _)| origin != own)
+                && heads.iter().any(|(origin, head)| *origin == own && head.seq > ours)
+            {
+                self.ahead = Some((own, now));
+            }
+        }
+        self.feed(now, Input::Message { link, message });
     }
 
     /// Feeds the replica; what it wants of the world is then in [`Agent::effects`].
@@ -311,7 +333,12 @@ impl Agent {
             told.inputs.push(Input::Origin(origin));
             told.records.extend(self.records_in_logs());
         }
+        if told.failed {
+            self.ahead = self.ahead.map(|(origin, _)| (origin, now));
+        }
         if let Some(batch) = committed.local {
+            let kept = |(origin, since): (Origin, MonoMs)| origin == batch.origin && since + LEFT_WITHIN_MS < now;
+            told.kept = Some(batch.origin).filter(|_| self.ahead.is_some_and(kept));
             told.records.extend(batch.ops.iter().filter_map(record));
             told.inputs.push(Input::Committed(batch));
         }

@@ -79,7 +79,7 @@ impl World {
                     let sender = entry.ends[from].till;
                     self.say(|| format!("till {sender} to till {} on {}: {}", end.till, link.0, line(&message, 400)));
                 }
-                self.with(end.till, end.boot, |agent, now| agent.feed(now, Input::Message { link, message }));
+                self.with(end.till, end.boot, |agent, now| agent.hear(now, link, message));
             }
             Err(error) => {
                 self.say(|| format!("till {} is sent what is no message: {error}", end.till));

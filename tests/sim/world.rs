@@ -502,6 +502,9 @@ impl World {
             self.see("ops compacted", told.compacted as u64);
             self.say(|| format!("till {number} has compacted {} ops", told.compacted));
         }
+        if let Some(origin) = told.kept {
+            return Err(format!("till {number} writes under {origin}, of which it knows that others have more"));
+        }
         if told.compacted > 0 || told.changed {
             self.check_floors(number, !told.changed)?;
         }

@@ -40,12 +40,7 @@ impl<'a> Surgery<'a> {
     /// Takes a close in, and cuts the log that is here.
     pub(super) fn end(&mut self, close: Close) -> Result<(), StoreError> {
         let Close { origin, seq } = close;
-        let is_news = if Mutant::LastCloseWins.is_on() {
-            self.closes.end(origin) != Some(seq)
-        } else {
-            self.closes.is_news(close)
-        };
-        if !is_news {
+        if !self.closes.is_news(close) {
             return Ok(());
         }
         self.closes.0.insert(origin, seq);
