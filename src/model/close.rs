@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::id::Origin;
-use super::mutant::Mutant;
 use super::op::{RunningHash, Seq};
 
 /// The end of an origin's log.
@@ -29,7 +28,7 @@ pub struct Closes(pub BTreeMap<Origin, Seq>);
 impl Close {
     /// Whether it ends its origin before a known end of it.
     pub(crate) fn is_before(self, known: Option<Seq>) -> bool {
-        known.is_none_or(|known| self.seq < known || (Mutant::LastCloseWins.is_on() && self.seq > known))
+        known.is_none_or(|known| self.seq < known)
     }
 }
 

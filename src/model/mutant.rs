@@ -38,8 +38,6 @@ mutants! {
     CountTwice,
     /// Of two contents of one id the one that came first counts.
     FirstContentCounts,
-    /// A close that is greater than the known one replaces it.
-    LastCloseWins,
     /// The ops beyond a close are dropped, not renamed.
     DropBeyondClose,
     /// A till goes on writing under an origin that it saw ahead of itself.

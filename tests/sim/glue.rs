@@ -27,9 +27,6 @@ const COMPACT_OPS: usize = 24;
 /// Uncovered rows authored at once.
 const ADOPT_ROWS: usize = 16;
 
-/// An origin that others have more of is to be left so soon: what waited for the store before, and its retries where the disk fails.
-const LEFT_WITHIN_MS: u64 = 10_000;
-
 /// A request of the simulator's, numbered.
 pub(crate) type ClientId = u64;
 
@@ -112,8 +109,8 @@ pub(crate) struct Agent {
     /// Running time of earlier runs of this card.
     run_before_ms: u64,
     started: MonoMs,
-    /// Our own origin, and since when we know that a peer has more of it than our card.
-    ahead: Option<(Origin, MonoMs)>,
+    /// Our own origin, where a peer was heard to have more of it than our card, and how many jobs wait that were there before.
+    ahead: Option<(Origin, usize)>,
 }
 
 impl Agent {
@@ -210,7 +207,7 @@ impl Agent {
             if self.ahead.is_none_or(|(origin, _)| origin != own)
                 && heads.iter().any(|(origin, head)| *origin == own && head.seq > ours)
             {
-                self.ahead = Some((own, now));
+                self.ahead = Some((own, self.jobs.len()));
             }
         }
         self.feed(now, Input::Message { link, message });
@@ -333,12 +330,14 @@ impl Agent {
             told.inputs.push(Input::Origin(origin));
             told.records.extend(self.records_in_logs());
         }
-        if told.failed {
-            self.ahead = self.ahead.map(|(origin, _)| (origin, now));
+        if let Some((origin, before)) = self.ahead {
+            let writes = committed.local.as_ref().is_some_and(|batch| batch.origin == origin);
+            told.kept = Some(origin).filter(|_| before == 0 && writes && !told.failed);
+            // Where the disk fails, what must be done is done after all that waits.
+            let after = if told.failed { self.jobs.len() + jobs.len() } else { before.saturating_sub(jobs.len()) };
+            self.ahead = Some((origin, after));
         }
         if let Some(batch) = committed.local {
-            let kept = |(origin, since): (Origin, MonoMs)| origin == batch.origin && since + LEFT_WITHIN_MS < now;
-            told.kept = Some(batch.origin).filter(|_| self.ahead.is_some_and(kept));
             told.records.extend(batch.ops.iter().filter_map(record));
             told.inputs.push(Input::Committed(batch));
         }

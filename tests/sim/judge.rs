@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tillmesh::model::close::Closes;
 use tillmesh::model::id::Origin;
 use tillmesh::model::op::Seq;
 use tillmesh::model::vector::VersionVector;
@@ -45,14 +46,15 @@ impl World {
 
     /// Whether all tills run, have nothing left to store, and hold the same ops.
     fn is_settled(&self) -> bool {
-        let mut first: Option<VersionVector> = None;
+        let mut first: Option<(VersionVector, Option<Closes>)> = None;
         self.present().into_iter().all(|n| {
             let Some(agent) = self.tills[n].agent.as_ref().filter(|agent| agent.is_idle()) else { return false };
             let vector = agent.replica.vector();
             let covered = agent.reader.uncovered().is_ok_and(|rows| rows == 0);
             // A commit may be on the card and not be told yet.
             let is_told = agent.reader.vector().is_ok_and(|durable| durable == vector);
-            covered && is_told && *first.get_or_insert_with(|| vector.clone()) == vector
+            let here = (vector, agent.reader.closes().ok());
+            covered && is_told && *first.get_or_insert_with(|| here.clone()) == here
         })
     }
 

@@ -4,6 +4,7 @@
 //!   sim --seed S                   one, with its steps
 //!   sim --minutes M                as many as fit
 //!   sim --mutants                  each deliberate bug, until a seed notices it
+//!   sim --mutant NAME              one of them
 //!
 //! Without arguments: 1,000 seeds, 20,000 where TILLMESH_FULL is set. Last line: `N passed, N failed`.
 

@@ -70,7 +70,8 @@ pub(crate) struct Suite {
     from: u64,
     seeds: u64,
     one: bool,
-    mutants: bool,
+    /// The deliberate bugs whose names hold this.
+    mutants: Option<String>,
     until: Option<Duration>,
 }
 
@@ -93,7 +94,7 @@ impl Suite {
     pub(crate) fn from_args(args: impl Iterator<Item = String>) -> Result<Self, String> {
         let full = std::env::var("TILLMESH_FULL").is_ok_and(|value| value == "1");
         let mut suite =
-            Self { from: 1, seeds: if full { SEEDS_FULL } else { SEEDS }, one: false, mutants: false, until: None };
+            Self { from: 1, seeds: if full { SEEDS_FULL } else { SEEDS }, one: false, mutants: None, until: None };
         let mut args = args;
         while let Some(flag) = args.next() {
             let mut number = || {
@@ -104,7 +105,8 @@ impl Suite {
                 "--seeds" => suite.seeds = number()?,
                 "--from" => suite.from = number()?,
                 "--seed" => (suite.from, suite.seeds, suite.one) = (number()?, 1, true),
-                "--mutants" => suite.mutants = true,
+                "--mutants" => suite.mutants = Some(String::new()),
+                "--mutant" => suite.mutants = Some(args.next().ok_or("--mutant takes a name")?),
                 "--minutes" => {
                     suite.until = Some(Duration::from_secs(60 * number()?));
                     suite.seeds = u64::MAX / 2;
@@ -121,8 +123,8 @@ impl Suite {
         if self.one {
             return run_one(self.from);
         }
-        if self.mutants {
-            return mutants::run(self.from);
+        if let Some(name) = &self.mutants {
+            return mutants::run(name, self.from);
         }
         let began = Instant::now();
         let (next, totals) = (AtomicU64::new(self.from), Mutex::new(Totals::default()));
