@@ -11,7 +11,7 @@ use tillmesh::model::id::{BootId, Origin, TillId};
 use tillmesh::model::op::{Head, Op, OpBatch};
 use tillmesh::model::vector::VersionVector;
 use tillmesh::sync::{
-    Comparison, Input, LinkId, Message, Output, Replica, ReplicaOptions, SnapshotAnswer, SnapshotAsk,
+    Comparison, Input, LinkId, Message, Output, Replica, ReplicaOptions, SnapshotAnswer, SnapshotAsk, Unfinished,
 };
 use tillmesh::wire::limits::MESSAGE_BYTES_MAX;
 use tillmesh::wire::message::{decode, encode};
@@ -60,7 +60,7 @@ impl Till {
             level: 1,
             stamp: 1,
             started: 0,
-            uncovered: 0,
+            unfinished: Unfinished::default(),
         });
         let logs = BTreeMap::from([(OWN, own)]);
         let (up, closes, waiting) = (BTreeMap::new(), Closes::default(), Vec::new());
