@@ -209,7 +209,7 @@ fn entity(view: EntityView) -> Result<Option<(&'static str, Json)>, StoreError> 
         EntityKind::Product => value::<Product>(view),
         EntityKind::Category => value::<Category>(view),
         EntityKind::Customer => value::<Customer>(view),
-        EntityKind::Review => Ok(None),
+        EntityKind::Review | EntityKind::Posplus => Ok(None),
     }
 }
 

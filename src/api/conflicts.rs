@@ -122,7 +122,7 @@ fn typed(target: (EntityKind, Uuid), field: &str, wanted: AnyValue) -> Result<Va
         EntityKind::Product => taken::<Product>(target.1, field, wanted),
         EntityKind::Category => taken::<Category>(target.1, field, wanted),
         EntityKind::Customer => taken::<Customer>(target.1, field, wanted),
-        EntityKind::Review => Err(Problem::new(Kind::NotFound, "there is nothing to choose")),
+        EntityKind::Review | EntityKind::Posplus => Err(Problem::new(Kind::NotFound, "there is nothing to choose")),
     }
 }
 
@@ -202,7 +202,7 @@ fn entity_name(kind: EntityKind) -> Option<&'static str> {
         EntityKind::Product => Some(Product::WHAT),
         EntityKind::Category => Some(Category::WHAT),
         EntityKind::Customer => Some(Customer::WHAT),
-        EntityKind::Review => None,
+        EntityKind::Review | EntityKind::Posplus => None,
     }
 }
 

@@ -16,6 +16,7 @@ pub mod mutant;
 #[cfg(feature = "next")]
 pub mod note;
 pub mod op;
+pub mod posplus;
 pub mod register;
 pub mod roster;
 pub mod state;

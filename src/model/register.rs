@@ -41,6 +41,9 @@ pub enum EntityKind {
     /// field a sort of conflict, its value how many records that person saw. So one word settles it on all tills, and one more record
     /// raises it again.
     Review,
+    /// Which of our things a row of a POSPlus till is, or which of our tills speaks to one: see [`super::posplus`]. Its id follows from
+    /// what it is about, so that all tills write the same one.
+    Posplus,
 }
 
 /// The value of a field. Grows at its end only.

@@ -118,8 +118,9 @@ fn is_marked(conn: &Connection, flag: Flag, subject: &[u8]) -> Result<bool, Stor
 
 /// The fields of an entity that disagree. Those of a deleted one are nobody's business, unless the deletion itself is in question.
 pub(super) fn fields_of(kind: EntityKind, registers: &Registers) -> impl Iterator<Item = (&str, &[RegisterHead])> {
-    let counts =
-        kind != EntityKind::Review && (registers.is_alive() || registers.conflicts().any(|(field, _)| field == ALIVE));
+    // What tills say of POSPlus's tills settles itself: the latest word counts.
+    let counts = !matches!(kind, EntityKind::Review | EntityKind::Posplus)
+        && (registers.is_alive() || registers.conflicts().any(|(field, _)| field == ALIVE));
     registers.conflicts().filter(move |_| counts)
 }
 

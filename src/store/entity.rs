@@ -19,7 +19,7 @@ use super::fields::{check, fields, is_known};
 use super::reader::Reader;
 use super::search::folded;
 use super::view::{Cursor, LIMIT_MAX, Page};
-use super::{categories, customers, products, stock};
+use super::{categories, customers, posplus, products, stock};
 
 mod join;
 
@@ -108,6 +108,7 @@ impl Columns {
             EntityKind::Category => categories::columns(registers),
             EntityKind::Customer => customers::columns(registers),
             EntityKind::Review => Self { alive: registers.is_alive(), ..Self::default() },
+            EntityKind::Posplus => posplus::columns(registers),
         }
     }
 
@@ -124,11 +125,12 @@ pub(super) const fn number(kind: EntityKind) -> i64 {
         EntityKind::Category => 2,
         EntityKind::Customer => 3,
         EntityKind::Review => 4,
+        EntityKind::Posplus => 5,
     }
 }
 
 pub(super) fn of_number(number: i64) -> Result<EntityKind, StoreError> {
-    [EntityKind::Product, EntityKind::Category, EntityKind::Customer, EntityKind::Review]
+    [EntityKind::Product, EntityKind::Category, EntityKind::Customer, EntityKind::Review, EntityKind::Posplus]
         .into_iter()
         .find(|kind| self::number(*kind) == number)
         .ok_or_else(|| StoreError::Damaged(format!("entity of kind {number}")))
@@ -140,6 +142,7 @@ const fn noun(kind: EntityKind) -> &'static str {
         EntityKind::Category => "category",
         EntityKind::Customer => "customer",
         EntityKind::Review => "review",
+        EntityKind::Posplus => "row of a POSPlus till",
     }
 }
 

@@ -77,7 +77,7 @@ pub fn fields(kind: EntityKind) -> &'static [Field] {
         EntityKind::Product => products::FIELDS,
         EntityKind::Category => categories::FIELDS,
         EntityKind::Customer => customers::FIELDS,
-        EntityKind::Review => &[],
+        EntityKind::Review | EntityKind::Posplus => &[],
     }
 }
 

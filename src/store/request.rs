@@ -19,6 +19,7 @@ use super::conflicts::ConflictId;
 use super::entity::{Change, EntityView};
 use super::error::StoreError;
 use super::memory::Remember;
+use super::posplus::{PosHeard, PosSaid};
 use super::tickets::TicketView;
 
 /// Where the database is, and who writes it.
@@ -181,6 +182,13 @@ pub enum Request {
         /// Its place there.
         seq: Seq,
     },
+    /// Takes in what a POSPlus till said. Answered by [`Reply::Posplus`].
+    Posplus {
+        /// Its `posId`.
+        pos_id: String,
+        /// What it said.
+        said: PosSaid,
+    },
     /// Keeps something that is this till's alone. Answered by [`Reply::Done`].
     Remember(Remember),
 }
@@ -243,6 +251,8 @@ pub enum Reply {
         /// Whether more can be, now.
         more: bool,
     },
+    /// A POSPlus till's words are taken in.
+    Posplus(Box<PosHeard>),
     /// Done, nothing to tell.
     Done,
 }

@@ -207,7 +207,7 @@ impl Work<'_> {
 }
 
 /// Whether the client may record this sale.
-fn check(sale: &Sale) -> Result<(), Rejection> {
+pub(super) fn check(sale: &Sale) -> Result<(), Rejection> {
     let refuse = |path: String, message: &str| Err(Rejection { path, message: message.to_owned() });
     if sale.lines.is_empty() || sale.lines.len() > LINES_MAX {
         return refuse("lines".into(), &format!("a ticket has 1 to {LINES_MAX} lines"));

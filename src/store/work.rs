@@ -104,6 +104,7 @@ impl<'a> Work<'a> {
             Request::Take { session, what } => self.take(session, &what),
             Request::Adopt { rows_max } => self.adopt(rows_max),
             Request::Mend { origin, seq } => self.mend(origin, seq),
+            Request::Posplus { pos_id, said } => self.posplus(&pos_id, said),
             Request::Remember(what) => memory::remember(self.conn, &what, self.now.wall_ms).map(|()| Reply::Done),
         }
     }
@@ -162,7 +163,7 @@ impl<'a> Work<'a> {
         self.entity_reply(kind, id)
     }
 
-    fn author_edit(&mut self, edit: Edit) -> Result<(), StoreError> {
+    pub(super) fn author_edit(&mut self, edit: Edit) -> Result<(), StoreError> {
         let hlc = edit.hlc;
         let body = Body::Edit(edit);
         let op = self.op(&body, hlc)?;

@@ -8,6 +8,7 @@ pub mod frame;
 pub mod hello;
 pub mod limits;
 pub mod message;
+pub mod posplus;
 
 /// The oldest protocol that this version speaks.
 pub const PROTO_MIN: u16 = 1;

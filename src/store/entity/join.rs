@@ -166,7 +166,7 @@ fn change_kind(kind: EntityKind) -> Option<ChangeKind> {
         EntityKind::Product => Some(ChangeKind::Product),
         EntityKind::Category => Some(ChangeKind::Category),
         EntityKind::Customer => Some(ChangeKind::Customer),
-        EntityKind::Review => None,
+        EntityKind::Review | EntityKind::Posplus => None,
     }
 }
 

@@ -7,6 +7,7 @@ use crate::model::clock::{Hlc, Observed};
 use crate::model::id::Origin;
 use crate::model::mutant::Mutant;
 use crate::model::op::{Body, Head, HoldReason, Op, OpBatch, RunningHash};
+use crate::model::posplus::is_posplus;
 use crate::model::state::State;
 use crate::sync::table;
 
@@ -123,7 +124,10 @@ impl Work<'_> {
             Body::Ticket(ticket) => {
                 let record = Record::new(ticket.id, &op.body);
                 let idx = self.insert_ticket(ticket, &record, Some(*tail))?;
-                *tail = record.hash;
+                // A POSPlus till's sale is in the log of who heard it, and no link of that till's chain.
+                if !is_posplus(ticket.made.till) {
+                    *tail = record.hash;
+                }
                 Some(idx)
             }
             Body::Refund(refund) => Some(self.insert_refund(refund, &Record::new(refund.id, &op.body))?),

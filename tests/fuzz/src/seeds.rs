@@ -37,6 +37,7 @@ fn write_all(folder: &Path) {
         ("config", configs()),
         ("names", names()),
         ("api", requests()),
+        ("posplus", posplus()),
     ] {
         let folder = folder.join(target);
         std::fs::create_dir_all(&folder).expect("the folder can be made");
@@ -44,6 +45,12 @@ fn write_all(folder: &Path) {
             std::fs::write(folder.join(format!("seed-{n:03}")), seed).expect("the seed can be written");
         }
     }
+}
+
+/// A message of each type.
+fn posplus() -> Vec<Vec<u8>> {
+    let text = std::fs::read_to_string(top().join("tests/golden/posplus.jsonl")).expect("the golden texts are there");
+    text.lines().map(|line| line.as_bytes().to_vec()).collect()
 }
 
 fn top() -> &'static Path {
