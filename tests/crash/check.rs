@@ -24,13 +24,18 @@ fn texts(conn: &Connection, sql: &str) -> rusqlite::Result<Vec<String>> {
     conn.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
 }
 
-/// The state of a database: two with the same one differ in nothing.
+/// The state of a database: two with the same one differ in nothing. What was staged of a snapshot's logs is not in it: a start drops that.
 pub(crate) fn state(path: &Path) -> rusqlite::Result<State> {
     let conn = connect(path)?;
     let mut hash = Sha256::new();
     for table in texts(&conn, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")? {
         hash.update(table.as_bytes());
-        let mut statement = conn.prepare(&format!("SELECT * FROM {table}"))?;
+        let which = match table.as_str() {
+            "staged" => "WHERE 0",
+            "hashes" => "WHERE origin_idx NOT IN (SELECT idx FROM staged)",
+            _ => "",
+        };
+        let mut statement = conn.prepare(&format!("SELECT * FROM {table} {which}"))?;
         let columns = statement.column_count();
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
