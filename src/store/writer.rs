@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -107,11 +107,14 @@ fn weight(request: &Request) -> usize {
 impl Writer {
     /// Works until it is told to close or nobody holds the store any more.
     pub(super) fn run(mut self) {
-        let mut closing = None;
+        let (mut closing, mut probe_at) = (None, None);
         while closing.is_none() {
             let first = if self.health.borrow().fault.is_some() {
-                self.jobs.recv_timeout(PROBE_EVERY)
+                // By the clock, not by silence: a watchdog asks more often than this for a sign of life.
+                let at = *probe_at.get_or_insert_with(|| Instant::now() + PROBE_EVERY);
+                self.jobs.recv_timeout(at.saturating_duration_since(Instant::now()))
             } else {
+                probe_at = None;
                 self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
             };
             match first {
@@ -120,6 +123,7 @@ impl Writer {
                     closing = self.commit(batch);
                 }
                 Err(RecvTimeoutError::Timeout) => {
+                    probe_at = None;
                     let outcome = self.db.probe((self.clock)());
                     self.set_health(outcome.err());
                 }

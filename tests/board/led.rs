@@ -195,3 +195,28 @@ fn led_test_plays_all_states_and_names_each() {
     assert!(output.status.code() == Some(1) && said.contains("ACT"), "{said}");
     assert!(command(&["led", "stopped"]).status().unwrap().success(), "nothing to clear is no failure");
 }
+
+/// Fault is for what needs somebody at once: sales that cannot be stored, a till that cannot be reached. It goes with its cause.
+#[test]
+fn a_store_that_cannot_write_and_a_taken_port_are_faults() {
+    let root = pi();
+    let till = Service::start(&root);
+    shows(&root, "ACT", "on");
+    let other = pi();
+    let config = json!({"p2p": {"port": till.mesh, "discoveryEnabled": false}});
+    let _second = Service::start_with(&other, Plan { config, ..Plan::default() });
+    shows(&other, "ACT", FAULT);
+
+    let database = rusqlite::Connection::open(till.data().join("till.db")).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let customer = json!({"firstName": "A", "lastName": "B"});
+    let path = format!("/v1/customers/{}", uuid::Uuid::new_v4());
+    assert_eq!(till.http.call("PUT", &path, Some(&customer)).unwrap().status, 503);
+    shows(&root, "ACT", FAULT);
+    database.execute_batch("ROLLBACK").unwrap();
+    eventually(PATIENCE, "the store writes again", || {
+        anyhow::ensure!(root.shows("ACT") == "on", "{}; {}", till.status(), till.log());
+        Ok(())
+    })
+    .unwrap();
+}

@@ -63,6 +63,9 @@ fn systemd_understands_every_line() {
     let made = fs::read_to_string(folder.path().join("etc/passwd")).unwrap();
     assert!(made.contains("tillmesh:") && !made.contains("/bin/sh"), "{made}");
     assert!(fs::read_to_string(folder.path().join("etc/group")).unwrap().contains("tillapp:"));
+    let journal = fs::read_to_string(config().join("journald.conf.d/tillmesh.conf")).unwrap();
+    let bounds = ["SystemMaxUse=", "SystemMaxFileSize=", "RuntimeMaxUse="];
+    assert!(bounds.iter().all(|bound| journal.contains(bound)), "{journal}");
     // The promise of the LED: silence, the end of a process that does not end, and of what is run after it.
     let seconds = |key: &str| unit(key).parse::<u64>().unwrap();
     assert!(seconds("WatchdogSec") + seconds("TimeoutAbortSec") + seconds("TimeoutStopSec") < 15);
