@@ -1,6 +1,7 @@
 """What emulated tills must do. Each function is a scenario; its first line says what it shows."""
 
 import pathlib
+import sqlite3
 import subprocess
 import time
 
@@ -10,6 +11,8 @@ from till import Failed, eventually
 
 # The level of the header's pins 0 to 31 (BCM2835 peripherals, GPLEV0), and those of the status LED.
 PI_LEVELS, PI_RED, PI_GREEN = 0x3F200034, 1 << 17, 1 << 27
+
+EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "config" / "dnsmasq.conf"
 
 ALL, SHORT = {}, []
 
@@ -154,8 +157,6 @@ def power_cuts(bench):
     database = till.folder / "till.db"
     for suffix in ("", "-wal"):
         till.card.extract(f"lib/tillmesh/till.db{suffix}", f"{database}{suffix}")
-    import sqlite3
-
     verdict = sqlite3.connect(database).execute("PRAGMA integrity_check").fetchone()[0]
     expect(verdict == "ok", f"the database: {verdict}")
 
@@ -220,12 +221,13 @@ def cloned_card(bench):
 def reserved_address(bench):
     """A router with the reservation gives the till the same address, also after its card was written anew."""
     till = bench.till(1, bench.card(1, config(1, bench.store, network={"mode": "dhcp"})), address="10.77.0.71")
-    lease = till.folder / "leases"
-    router = subprocess.Popen(
-        ["dnsmasq", "--no-daemon", "--port=0", "--interface=br0", "--bind-interfaces", "--dhcp-range=10.77.0.100,10.77.0.150,2m",
-         f"--dhcp-host={till.mac},10.77.0.71,pos-1", f"--dhcp-leasefile={lease}", "--conf-file=/dev/null"],
-        stdout=open(till.folder / "dnsmasq.log", "w"), stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    lease, settings = till.folder / "leases", till.folder / "dnsmasq.conf"
+    # The example that is shipped, in the network of the bench.
+    text = EXAMPLE.read_text().replace("192.168.1.", "10.77.0.").replace("interface=eth0", "interface=br0")
+    settings.write_text(text.replace("b8:27:eb:00:00:01,10.77.0.21", f"{till.mac},10.77.0.71"))
+    log = open(till.folder / "dnsmasq.log", "w")
+    command = ["dnsmasq", "--no-daemon", "--port=0", f"--dhcp-leasefile={lease}", f"--conf-file={settings}"]
+    router = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
         till.power_on()
         till.wait_selling(240)
