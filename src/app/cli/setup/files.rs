@@ -35,7 +35,7 @@ pub(super) fn of(config: &Config) -> Vec<BoxFile> {
 
 /// Fills the sets of `config/nftables.conf`.
 fn firewall(config: &Config) -> String {
-    let mut text = format!("flush set inet tillmesh mesh_ports\n{}", elements("mesh_ports", &[config.p2p.port]));
+    let mut text = elements("mesh_ports", &[config.p2p.port]);
     if !config.api.listen.ip().is_loopback() {
         text += &elements("api_ports", &[config.api.listen.port()]);
     }
@@ -123,10 +123,7 @@ mod tests {
     fn a_plain_till_opens_the_mesh_alone() {
         let files = files("");
         assert_eq!(files.len(), 1);
-        assert_eq!(
-            text(&files, "till.nft"),
-            "flush set inet tillmesh mesh_ports\nadd element inet tillmesh mesh_ports { 3030 }\n"
-        );
+        assert_eq!(text(&files, "till.nft"), "add element inet tillmesh mesh_ports { 3030 }\n");
     }
 
     #[test]
