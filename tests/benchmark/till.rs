@@ -14,8 +14,10 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::process;
 
-/// The release build of the agent: cargo builds it for the benchmark.
-pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_tillmesh");
+/// The agent that is measured: the release build, which cargo makes for the benchmark, or another one.
+pub(crate) fn agent() -> PathBuf {
+    std::env::var_os("TILLMESH_AGENT").map_or_else(|| env!("CARGO_BIN_EXE_tillmesh").into(), PathBuf::from)
+}
 
 const START_MAX: Duration = Duration::from_secs(20);
 const STOP_MAX: Duration = Duration::from_secs(20);
@@ -45,12 +47,12 @@ pub(crate) struct Till {
 
 impl Till {
     /// Starts an agent on a folder, made where it is not there yet, and waits until its local API answers.
-    pub(crate) fn start(folder: &Path, store: &Value, ports: Ports, peer: Ports) -> Result<Self> {
+    pub(crate) fn start(folder: &Path, store: &Value, ports: Ports, peers: &[Ports]) -> Result<Self> {
         if !folder.exists() {
-            provision(folder, store, ports, peer)?;
+            provision(folder, store, ports, peers)?;
         }
         let log = File::options().create(true).append(true).open(folder.with_extension("log"))?;
-        let child = Command::new(AGENT)
+        let child = Command::new(agent())
             .args(["run", "--data-dir"])
             .arg(folder)
             .env_remove("JOURNAL_STREAM")
@@ -58,7 +60,7 @@ impl Till {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
-            .with_context(|| AGENT.to_owned())?;
+            .with_context(|| agent().display().to_string())?;
         let api = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.api));
         let mut till = Self { child, folder: folder.to_owned(), api, token: String::new() };
         till.wait_until_it_answers().with_context(|| till.last_words())?;
@@ -100,9 +102,14 @@ impl Till {
 
     /// Waits until a link with another till is ready.
     pub(crate) fn wait_for_link(&self, within: Duration) -> Result<()> {
+        self.wait_for_links(1, within)
+    }
+
+    /// Waits until as many links are ready.
+    pub(crate) fn wait_for_links(&self, wanted: u64, within: Duration) -> Result<()> {
         let end = Instant::now() + within;
-        while self.status()?["connectedPeers"].as_u64().is_none_or(|peers| peers == 0) {
-            ensure!(Instant::now() < end, "no link within {within:?}; {}", self.last_words());
+        while self.status()?["connectedPeers"].as_u64().is_none_or(|peers| peers < wanted) {
+            ensure!(Instant::now() < end, "not {wanted} links within {within:?}; {}", self.last_words());
             thread::sleep(Duration::from_millis(2));
         }
         Ok(())
@@ -140,14 +147,14 @@ impl Drop for Till {
     }
 }
 
-fn provision(folder: &Path, store: &Value, ports: Ports, peer: Ports) -> Result<()> {
+fn provision(folder: &Path, store: &Value, ports: Ports, peers: &[Ports]) -> Result<()> {
     fs::create_dir_all(folder)?;
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let config = json!({
         "posId": name, "posName": name, "posType": "desktop", "createdAt": "2025-11-20T00:00:00.000Z",
         "p2p": {"enabled": true, "port": ports.mesh, "discoveryEnabled": false, "autoSync": true, "reconnectInterval": 1000},
         "store": store,
-        "peers": [format!("127.0.0.1:{}", peer.mesh)],
+        "peers": peers.iter().map(|peer| format!("127.0.0.1:{}", peer.mesh)).collect::<Vec<_>>(),
         "api": {"listen": format!("127.0.0.1:{}", ports.api)},
     });
     Ok(fs::write(folder.join("pos-config.json"), config.to_string())?)
@@ -155,7 +162,7 @@ fn provision(folder: &Path, store: &Value, ports: Ports, peer: Ports) -> Result<
 
 /// A store, minted by the agent.
 pub(crate) fn new_store() -> Result<Value> {
-    let output = Command::new(AGENT).args(["store", "new", "--json"]).output().context("tillmesh store new")?;
+    let output = Command::new(agent()).args(["store", "new", "--json"]).output().context("tillmesh store new")?;
     ensure!(output.status.success(), "tillmesh store new: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).context("tillmesh store new --json prints no JSON")
 }

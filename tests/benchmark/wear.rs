@@ -19,7 +19,7 @@ const LOG_GOAL: u64 = 5 << 20;
 /// A till in a store of its own, one sale after the other.
 pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     bench.say("bytes written by sales");
-    let a = Till::start(&bench.path("wear"), &till::new_store()?, bench.b, bench.b)?;
+    let a = Till::start(&bench.path("wear"), &till::new_store()?, bench.b, &[bench.b])?;
     let log = a.database().with_extension("db-wal");
     let bodies: Vec<String> = (0..SALES).map(|_| bench.sales.next().1).collect();
     let asked: usize = bodies.iter().map(String::len).sum();

@@ -20,6 +20,11 @@ use crate::rng::Rng;
 
 /// The agent under test.
 pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_tillmesh");
+
+/// Another build of the agent, which the till of this name is given in its place: `TILLMESH_AGENT_A` and so on.
+pub(crate) fn given_agent(name: Name) -> Option<String> {
+    std::env::var(format!("TILLMESH_AGENT_{name}")).ok()
+}
 /// Where its local API listens when nothing else is configured.
 pub(crate) const API: &str = "127.0.0.1:3031";
 /// A till is up within this, on the slowest machine that we test on.
@@ -42,6 +47,8 @@ struct Till {
     hostname: String,
     /// What names the box to its agent, as a board's serial number does.
     machine: String,
+    /// The program.
+    program: String,
     agent: Option<Agent>,
     token: String,
 }
@@ -89,7 +96,8 @@ impl Shop {
         let tills = names.iter().map(|name| {
             let hostname = format!("caisse-{name}").to_lowercase();
             let (folder, machine) = (folder.path().join(name.to_string()), format!("box-{name}"));
-            (*name, Till { folder, hostname, machine, agent: None, token: String::new() })
+            let program = given_agent(*name).unwrap_or_else(|| AGENT.to_owned());
+            (*name, Till { folder, hostname, machine, program, agent: None, token: String::new() })
         });
         let tills = tills.collect();
         let (books, notes, rng) = (Books::default(), BTreeMap::new(), Rng::new(seed));
@@ -165,7 +173,7 @@ impl Shop {
         command
             .args(["netns", "exec", &self.lan.namespace(name), "unshare", "--uts"])
             .args(["setpriv", "--pdeathsig", "KILL", "sh", "-c", "hostname \"$0\" && exec \"$@\""])
-            .args([&self.till(name).hostname, AGENT])
+            .args([&self.till(name).hostname, &self.till(name).program])
             .args(words)
             .env("TILLMESH_MACHINE", &self.till(name).machine)
             .env_remove("JOURNAL_STREAM");

@@ -6,6 +6,7 @@ mod data;
 mod faults;
 mod network;
 mod posplus;
+mod processors;
 mod rig;
 mod strangers;
 
@@ -14,6 +15,7 @@ use crate::Scenario;
 /// The long ones first, so that two at a time end together.
 pub(crate) fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
+    all.extend(processors::scenarios());
     all.extend(boxes::scenarios());
     all.extend(faults::scenarios());
     all.extend(cards::scenarios());
