@@ -69,7 +69,7 @@ struct BoardView {
 impl BoardView {
     fn line(&self) -> String {
         let parts = [
-            Some(self.name.clone()),
+            Some(self.name.clone()).filter(|name| !name.is_empty()),
             self.led.as_ref().map(|place| format!("LED {place}")),
             self.temperature_celsius.map(|celsius| format!("{celsius:.0} °C")),
             self.card_used_percent.map(|percent| format!("{percent} % of the card's life used")),
@@ -141,7 +141,11 @@ impl StatusView {
         row("Store", &format!("{} ({}), id {}", self.store_name, self.currency, self.store_id));
         row("Mesh", &self.mesh());
         row("LED", &self.led);
-        row("Board", &self.board.line());
+        // An agent of before that has none to tell.
+        let board = self.board.line();
+        if !board.is_empty() {
+            row("Board", &board);
+        }
         row("Database", &self.database());
         row("Only here", &self.only_here());
         if !self.alerts.is_empty() {
@@ -285,6 +289,8 @@ mod tests {
     #[test]
     fn a_person_can_read_it() {
         let view = view(json!({
+            "board": {"name": "Raspberry Pi 4B", "led": "tillmesh:green", "temperatureCelsius": 48.3, "cardUsedPercent": 10,
+                "diskBytesFree": 27_000_000_000u64},
             "alerts": [{"code": "peerUnreachable", "severity": "warning", "since": "2026-11-22T09:01:00.000Z", "subject": "POS-3",
                 "message": "Check that it is on.", "detail": "timed out"}],
             "peers": [
@@ -298,6 +304,7 @@ Till       POS-1 \"Caisse 1\", version 0.1.0, started 3 min ago
 Store      Café Central (TND), id 7e3c
 Mesh       on, listening on 0.0.0.0:3030; 1 of 2 other tills linked
 LED        partial
+Board      Raspberry Pi 4B, LED tillmesh:green, 48 °C, 10 % of the card's life used, 27000 MB free
 Database   1 ticket, 0 refunds, 11 products, 2 customers
 Only here  no sale is on this till alone
 
