@@ -1,11 +1,12 @@
 //! A folder that stands for `/`: a board, and LEDs that do what those of the kernel do.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -29,10 +30,12 @@ impl Root {
         let (ends, leds) = (done.clone(), folder.path().join("sys/class/leds"));
         fs::create_dir_all(&leds).unwrap();
         let kernel = thread::spawn(move || {
+            let mut replaced: Vec<Replaced> = Vec::new();
             while !ends.load(Ordering::Relaxed) {
                 for led in fs::read_dir(&leds).into_iter().flatten().flatten() {
-                    serve(&led.path());
+                    replaced.extend(serve(&led.path()));
                 }
+                replaced.retain_mut(Replaced::is_to_be_watched);
                 thread::sleep(Duration::from_millis(2));
             }
         });
@@ -103,11 +106,13 @@ fn at_work(list: &str) -> String {
 }
 
 /// Does with a fresh word in `trigger` what the kernel does: the list with that one marked, and the files of that trigger.
-fn serve(led: &Path) {
-    let Ok(text) = fs::read_to_string(led.join("trigger")) else { return };
+fn serve(led: &Path) -> Option<Replaced> {
+    let mut former = File::open(led.join("trigger")).ok()?;
+    let mut text = String::new();
+    former.read_to_string(&mut text).ok()?;
     let word = text.trim();
     if text.contains('[') || !TRIGGERS.contains(&word) {
-        return;
+        return None;
     }
     let parameters: &[(&str, &str)] = match word {
         "timer" => &[("delay_on", "500\n"), ("delay_off", "500\n")],
@@ -125,7 +130,33 @@ fn serve(led: &Path) {
         put_whole(led, file, text);
     }
     let list = TRIGGERS.map(|name| if name == word { format!("[{name}]") } else { name.to_owned() }).join(" ");
-    put_whole(led, "trigger", &format!("{list}\n"));
+    let list = format!("{list}\n");
+    put_whole(led, "trigger", &list);
+    Some(Replaced { led: led.to_owned(), former, text, list, since: Instant::now() })
+}
+
+/// A `trigger` that the list has taken the place of. The kernel's is one file, so nobody writes to a former one: here the agent may
+/// have opened it just before, and its word is passed on.
+struct Replaced {
+    led: PathBuf,
+    former: File,
+    text: String,
+    list: String,
+    since: Instant,
+}
+
+impl Replaced {
+    fn is_to_be_watched(&mut self) -> bool {
+        let mut text = String::new();
+        let read = self.former.rewind().and_then(|()| self.former.read_to_string(&mut text));
+        let is_word = read.is_ok() && text != self.text && TRIGGERS.contains(&text.trim());
+        let path = self.led.join("trigger");
+        if is_word && fs::read_to_string(&path).is_ok_and(|now| now == self.list) {
+            // It may be unplugged meanwhile.
+            drop(fs::write(path, &text));
+        }
+        !is_word && self.since.elapsed() < Duration::from_secs(1)
+    }
 }
 
 fn put_whole(led: &Path, file: &str, text: &str) {
