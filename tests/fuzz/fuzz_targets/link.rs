@@ -74,6 +74,8 @@ impl Victim {
 
 async fn listen(port: oneshot::Sender<u16>, told: &std::sync::mpsc::Sender<Vec<Vec<u8>>>) {
     let limits = Limits {
+        // Sooner than our patience, and later than a busy machine is late.
+        handshake_deadline: PATIENCE - Duration::from_secs(5),
         pending: 1_000,
         pending_per_address: 1_000,
         accept_burst: u32::MAX,
