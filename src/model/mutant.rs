@@ -50,6 +50,10 @@ mutants! {
     NeverAdopt,
     /// A till lapses by the wall clock.
     LapseByWallClock,
+    /// What came with an update is said though a till of the roster does not understand it.
+    SkipLevelCheck,
+    /// What is held stays held after an update.
+    NeverRetryHeld,
 }
 
 #[cfg(feature = "mutants")]

@@ -56,9 +56,12 @@ impl Books {
 
     /// Holds a till's database against the books.
     pub(crate) fn check(&self, look: &Look) -> Result<(), String> {
-        let rows = look.rows()?;
+        let (rows, notes) = (look.rows()?, look.notes()?);
+        for note in notes.values() {
+            self.is_as_asked(note.id, &Body::Note(note.clone()))?;
+        }
         for key in self.acked.difference(&self.lost) {
-            if !rows.contains_key(key) {
+            if !rows.contains_key(key) && !notes.contains_key(key) {
                 return Err(format!("the acknowledged record {} is not there", key.0));
             }
         }
@@ -103,6 +106,7 @@ impl Books {
             (Request::Move { product, kind, quantity, .. }, Body::Movement(movement)) => {
                 (movement.product, movement.kind, movement.quantity) == (*product, *kind, *quantity)
             }
+            (Request::Note { text, .. }, Body::Note(note)) => note.text == *text,
             _ => false,
         };
         if asked.iter().any(is_it) { Ok(()) } else { Err(format!("nobody asked for {id} as it is: {body:?}")) }

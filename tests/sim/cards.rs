@@ -71,6 +71,7 @@ impl World {
         let Some(till) = self.running() else { return };
         let entry = &self.tills[till];
         let (image, card, heads) = (entry.disk.snapshot(), entry.card.clone(), entry.heads.clone());
+        let level = entry.level;
         let mut author = entry.author.clone();
         if noticed {
             author.public_key = self.key();
@@ -80,7 +81,7 @@ impl World {
             // Two boxes speak for one till: others go by what the one said that spoke last.
             self.tills[till].late = true;
         }
-        let other = self.add_box(author);
+        let other = self.add_box(author, level);
         self.count(if noticed { "cloned card, noticed" } else { "cloned card" });
         self.say(|| format!("till {other} is a box with a copy of the card of till {till}, noticed: {noticed}"));
         let entry = &mut self.tills[other];

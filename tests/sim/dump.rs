@@ -6,8 +6,11 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, types::ValueRef};
 use tillmesh::model::id::{Origin, TillId, Uuid, hex};
-use tillmesh::model::op::{Body, Op, Seq, kind};
+use tillmesh::model::note::Note;
+use tillmesh::model::op::{Body, Op, Seq, content_hash, kind};
 use tillmesh::store::LAPSE_MS;
+
+use crate::books::Key;
 
 /// What must be equal where all is received, table by table: a name, and what is selected.
 const STATE: &[(&str, &str)] = &[
@@ -19,7 +22,8 @@ const STATE: &[(&str, &str)] = &[
     ("entities", "SELECT kind, id, alive, sku, barcode, category, search, registers FROM entity ORDER BY kind, id"),
     ("replaced", "SELECT id FROM replaced ORDER BY id"),
     ("roster", "SELECT till, public_key, pos_id, pos_name, rank, admitted_ms, retired_ms FROM roster ORDER BY till"),
-    ("held", "SELECT hash FROM held ORDER BY hash"),
+    // Remarks of a later version are held by some: see `notes`.
+    ("held", "SELECT hash FROM held WHERE kind <> 8 ORDER BY hash"),
     ("flags", "SELECT kind, subject FROM flag ORDER BY kind, subject"),
     (
         "unchained",
@@ -35,7 +39,7 @@ pub(crate) struct Row {
 }
 
 /// Records by id and content hash.
-pub(crate) type Rows = BTreeMap<(Uuid, [u8; 32]), Row>;
+pub(crate) type Rows = BTreeMap<Key, Row>;
 
 /// A database, opened for looking.
 pub(crate) struct Look(Connection);
@@ -76,14 +80,39 @@ impl Look {
     }
 
     /// Ids and content hashes of all records.
-    pub(crate) fn records(&self) -> Result<BTreeSet<(Uuid, [u8; 32])>, String> {
+    pub(crate) fn records(&self) -> Result<BTreeSet<Key>, String> {
         let sql =
             "SELECT id, hash FROM ticket UNION ALL SELECT id, hash FROM refund UNION ALL SELECT id, hash FROM movement";
         let read = || -> Result<BTreeSet<_>, rusqlite::Error> {
             let mut statement = self.0.prepare(sql)?;
             statement.query_map([], |row| Ok((Uuid::from_bytes(row.get(0)?), row.get(1)?)))?.collect()
         };
-        read().map_err(|error| error.to_string())
+        let mut records: BTreeSet<Key> = read().map_err(|error| error.to_string())?;
+        records.extend(self.notes()?.into_keys());
+        Ok(records)
+    }
+
+    /// Remarks, applied or held.
+    pub(crate) fn notes(&self) -> Result<BTreeMap<Key, Note>, String> {
+        let read = || -> Result<Vec<Vec<u8>>, rusqlite::Error> {
+            let mut statement = self.0.prepare("SELECT body FROM note UNION SELECT body FROM held WHERE kind = 8")?;
+            statement.query_map([], |row| row.get(0))?.collect()
+        };
+        let bodies = read().map_err(|error| error.to_string())?;
+        let note = |body: Vec<u8>| {
+            let hash = content_hash(&body);
+            match Body::from_op(&Op { hlc: Default::default(), kind: kind::NOTE, schema: 1, body }) {
+                Ok(Body::Note(note)) => Ok(((note.id, hash), note)),
+                other => Err(format!("a remark is not readable: {other:?}")),
+            }
+        };
+        bodies.into_iter().map(note).collect()
+    }
+
+    /// How many remarks are held.
+    pub(crate) fn held_notes(&self) -> Result<i64, String> {
+        let count = self.0.query_row("SELECT count(*) FROM held WHERE kind = 8", [], |row| row.get(0));
+        count.map_err(|error| error.to_string())
     }
 
     /// All records with their content; a row twice is an error.

@@ -2,6 +2,7 @@
 
 use tillmesh::model::clock::ClockQuality;
 use tillmesh::model::id::TillId;
+use tillmesh::model::level::LEVEL;
 use tillmesh::store::Request;
 use tillmesh::sync::LinkId;
 
@@ -50,6 +51,8 @@ pub(crate) enum Kind {
     Wipe,
     /// The card is dead, and another box with another key takes its place.
     Replace,
+    /// A till gets a later version.
+    Update,
 }
 
 /// How a fault ends.
@@ -95,6 +98,7 @@ impl World {
             Kind::NoticedClone => self.clone_card(true),
             Kind::Wipe => self.wipe(),
             Kind::Replace => self.replace(),
+            Kind::Update => self.update(),
         }
         Ok(())
     }
@@ -118,6 +122,36 @@ impl World {
         self.stop(till, power_cut);
         let wait = if self.rng.odds(300) { self.rng.within(5_000..=20_000) } else { self.rng.within(200..=3_000) };
         self.plan_at(wait, Event::Boot { till });
+    }
+
+    /// Tills that are of an earlier version.
+    fn outdated(&self) -> Vec<usize> {
+        self.present().into_iter().filter(|n| self.tills[*n].level < LEVEL).collect()
+    }
+
+    fn update(&mut self) {
+        let outdated = self.outdated();
+        if let Some(till) = self.rng.pick(&outdated).copied() {
+            self.update_till(till);
+        }
+    }
+
+    /// Stops a till, in the middle of whatever it does, and starts it with the later version.
+    fn update_till(&mut self, till: usize) {
+        self.count("update");
+        self.say(|| format!("till {till} is updated"));
+        let power_cut = self.rng.odds(300);
+        self.stop(till, power_cut);
+        self.tills[till].level = LEVEL;
+        let wait = self.rng.within(200..=3_000);
+        self.plan_at(wait, Event::Boot { till });
+    }
+
+    /// Updates what is left to be updated; whether there was something.
+    pub(crate) fn update_all(&mut self) -> bool {
+        let outdated = self.outdated();
+        outdated.iter().for_each(|till| self.update_till(*till));
+        !outdated.is_empty()
     }
 
     fn partition(&mut self, one_way: bool) {

@@ -5,7 +5,9 @@ use std::collections::{BTreeSet, VecDeque};
 
 use tillmesh::model::id::{BootId, Origin, TillId, Uuid};
 use tillmesh::model::op::{Body, Head, Op, OpBatch, Seq, content_hash, kind};
-use tillmesh::store::{Db, Now, OpsRead, Reader, Remember, Reply, Request, SnapshotGiver, StoreError, StoreOptions};
+use tillmesh::store::{
+    Change, Db, Now, OpsRead, Reader, Remember, Reply, Request, SnapshotGiver, StoreError, StoreOptions,
+};
 use tillmesh::sync::{
     BATCH_OPS_MAX, CloseReason, Comparison, Event, Input, Key, LinkId, Message, MonoMs, Output, Part, Replica,
     ReplicaOptions, SnapshotAsk, Taking,
@@ -26,6 +28,9 @@ const COMPACT_OPS: usize = 24;
 
 /// Uncovered rows authored at once.
 const ADOPT_ROWS: usize = 16;
+
+/// A field of products that came with the second level.
+pub(crate) const LATER_FIELD: &str = "allergens";
 
 /// A request of the simulator's, numbered.
 pub(crate) type ClientId = u64;
@@ -58,6 +63,8 @@ pub(crate) struct Told {
     pub(crate) adopted: bool,
     /// The origin that it wrote under though it had heard that others have more of it.
     pub(crate) kept: Option<Origin>,
+    /// What it said that tills of the first level do not understand: the remarks' ids, and nothing for a field.
+    pub(crate) later: Vec<Option<Uuid>>,
 }
 
 /// What the replica wants of the world.
@@ -374,7 +381,10 @@ impl Agent {
 
     fn on_reply(&mut self, now: MonoMs, job: Job, reply: Result<Reply, StoreError>, told: &mut Told) {
         match (job, reply) {
-            (Job::Client(client, _), reply) => told.answers.push((client, reply)),
+            (Job::Client(client, request), reply) => {
+                told.later.extend(later(&request).filter(|_| reply.is_ok()));
+                told.answers.push((client, reply));
+            }
             (Job::Apply(origin, _), Ok(Reply::NotContinuing { head, .. })) => {
                 told.inputs.push(Input::NotApplied { origin, head: Some(head) });
             }
@@ -403,15 +413,27 @@ impl Agent {
     }
 }
 
-/// The record that an op carries, if it is one that this version knows: its id and content hash.
+/// Whether a request says what tills of the first level do not understand: the remark's id, or nothing for a field.
+fn later(request: &Request) -> Option<Option<Uuid>> {
+    match request {
+        Request::Note { id, .. } => Some(Some(*id)),
+        Request::Edit { change: Change::Put(values) | Change::Patch(values), .. } => {
+            values.contains_key(LATER_FIELD).then_some(None)
+        }
+        _ => None,
+    }
+}
+
+/// The record that an op carries, if it is one: its id and content hash.
 pub(crate) fn record(op: &Op) -> Option<(Uuid, [u8; 32])> {
-    if !(kind::TICKET..=kind::MOVEMENT).contains(&op.kind) {
+    if !matches!(op.kind, kind::TICKET..=kind::MOVEMENT | kind::NOTE) {
         return None;
     }
     let id = match Body::from_op(op).ok()? {
         Body::Ticket(ticket) => ticket.id,
         Body::Refund(refund) => refund.id,
         Body::Movement(movement) => movement.id,
+        Body::Note(note) => note.id,
         _ => return None,
     };
     Some((id, content_hash(&op.body)))

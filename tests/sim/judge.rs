@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tillmesh::model::close::Closes;
 use tillmesh::model::id::Origin;
+use tillmesh::model::level::LEVEL;
 use tillmesh::model::op::Seq;
 use tillmesh::model::vector::VersionVector;
 use tillmesh::store::{ConflictId, ConflictView, Reader};
@@ -25,6 +26,19 @@ impl World {
             self.step()?;
         }
         self.heal();
+        self.settle_down()?;
+        // Tills of two versions are equal but for what some hold; updated, all are.
+        let present = self.present();
+        present.iter().try_for_each(|n| self.same_state(present[0], *n))?;
+        if self.update_all() {
+            self.settle_down()?;
+        }
+        self.say(|| "all hold the same".to_owned());
+        self.judge()
+    }
+
+    /// Goes on until all tills hold the same.
+    fn settle_down(&mut self) -> Result<(), String> {
         let deadline = self.now + HEALED_WITHIN_MS;
         let mut look_at = self.now;
         while !(self.now >= look_at && self.is_settled()) {
@@ -40,8 +54,7 @@ impl World {
             }
             self.step()?;
         }
-        self.say(|| "all hold the same".to_owned());
-        self.judge()
+        Ok(())
     }
 
     /// Whether all tills run, have nothing left to store, and hold the same ops.
@@ -147,8 +160,33 @@ impl World {
         Ok(())
     }
 
+    /// What a till says, every live till of its roster understands, as far as it has heard of them.
+    pub(crate) fn check_understood(&self, till: usize) -> Result<(), String> {
+        let Some(agent) = self.tills[till].agent.as_ref().filter(|_| self.tills[till].failing.is_none()) else {
+            return Ok(());
+        };
+        let Ok(roster) = agent.reader.roster() else { return Ok(()) };
+        let heard = self.look(till)?.heard_of(agent.running_ms(self.now))?;
+        let is_behind = |n: &usize| {
+            let id = self.tills[*n].author.till;
+            // Of two boxes with one key the updated one may have spoken last.
+            let boxes = self.tills.iter().filter(|other| other.author.till == id);
+            heard.contains(&id)
+                && roster.iter().any(|entry| entry.till == id && entry.retired_ms.is_none())
+                && boxes.into_iter().all(|other| other.level < LEVEL)
+        };
+        match self.present().into_iter().find(is_behind) {
+            Some(other) => Err(format!("till {till} says what till {other} does not understand")),
+            None => Ok(()),
+        }
+    }
+
     fn same_state(&self, one: usize, other: usize) -> Result<(), String> {
-        let (here, there) = (self.look(one)?.state()?, self.look(other)?.state()?);
+        let (one_look, other_look) = (self.look(one)?, self.look(other)?);
+        if one_look.notes()? != other_look.notes()? {
+            return Err(format!("tills {one} and {other} hold the same ops, and other remarks"));
+        }
+        let (here, there) = (one_look.state()?, other_look.state()?);
         for (table, text) in &here {
             if there.get(table) != Some(text) {
                 let other_text = there.get(table).map_or("", String::as_str);
@@ -169,11 +207,17 @@ impl World {
             self.same_state(present[0], *n)?;
             let look = self.look(*n)?;
             look.is_sound().map_err(|error| format!("till {n}: {error}"))?;
+            if look.held_notes()? > 0 {
+                return Err(format!("till {n} holds remarks still, though it is updated"));
+            }
             let conflicts = self.conflicts(*n)?;
             let first = shown.get_or_insert_with(|| conflicts.clone());
             if *first != conflicts {
                 return Err(format!("till {n} lists other conflicts: {}", difference(first, &conflicts)));
             }
+        }
+        if self.report.seen.contains_key("divergence") {
+            return Err("a till tells of a divergence where nothing was damaged".to_owned());
         }
         self.books.check(&self.look(present[0])?)
     }

@@ -78,6 +78,8 @@ pub(crate) struct Plan {
     pub(crate) retries: u64,
     /// So many operations in a thousand come from a till of a later version.
     pub(crate) foreign: u64,
+    /// So many tills in a thousand are not updated yet.
+    pub(crate) older: u64,
 }
 
 impl Plan {
@@ -97,7 +99,8 @@ impl Plan {
             Mix::All => (12, 3),
             _ => (0, 0),
         };
-        kinds.extend([(Kind::Week, weeks), (Kind::Lapse, lapses)]);
+        let older = if rng.odds(400) { 500 } else { 0 };
+        kinds.extend([(Kind::Week, weeks), (Kind::Lapse, lapses), (Kind::Update, older / 50)]);
         kinds.extend(FORKS.iter().map(|(kind, weight)| (*kind, weight * forks)));
         Self {
             mix,
@@ -110,6 +113,7 @@ impl Plan {
             slow_cards: rng.odds(200),
             retries: if matches!(mix, Mix::Retry | Mix::All) { 250 } else { 40 },
             foreign: if matches!(mix, Mix::Held | Mix::Lapse | Mix::All) { 60 } else { 4 },
+            older,
         }
     }
 }

@@ -58,11 +58,21 @@ const FAULTS: &[&str] = &[
     "request repeated",
     "id with other content",
     "ops of a later version",
+    "update",
 ];
 
 /// What tills of such a suite have to have done about them.
-const SEEN: &[&str] =
-    &["fork seen", "own origin ahead", "ops compacted", "snapshot taken", "snapshot given up", "rows adopted"];
+const SEEN: &[&str] = &[
+    "fork seen",
+    "own origin ahead",
+    "ops compacted",
+    "snapshot taken",
+    "snapshot given up",
+    "rows adopted",
+    "waits for an update",
+    "said what came with an update",
+    "applied after an update",
+];
 
 /// What is to be run.
 #[derive(Clone, Debug)]

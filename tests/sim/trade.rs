@@ -12,7 +12,7 @@ use tillmesh::model::ticket::{Line, Made, Payment, PaymentMethod, Sale, Ticket};
 use tillmesh::store::{Change, Reply, Request, Says, Settle, StoreError};
 
 use crate::books::Key;
-use crate::glue::ClientId;
+use crate::glue::{ClientId, LATER_FIELD};
 use crate::rng::Rng;
 use crate::world::{Event, World};
 
@@ -45,6 +45,8 @@ enum Deed {
     Retry,
     OtherContent,
     Foreign,
+    /// A remark, which came with the second level.
+    Note,
 }
 
 impl Trade {
@@ -120,6 +122,7 @@ impl World {
             (Deed::Retry, self.plan.retries),
             (Deed::OtherContent, self.plan.retries / 8),
             (Deed::Foreign, self.plan.foreign),
+            (Deed::Note, if self.tills[till].level > 1 { 30 } else { 0 }),
         ];
         if let Some(deed) = self.rng.weighted(&deeds) {
             self.do_deed(till, deed);
@@ -141,7 +144,7 @@ impl World {
                 ticket.map(|(ticket, _)| Request::Cancel { id: Some(self.rng.uuid()), ticket, reason: None })
             }
             Deed::Move => self.movement(),
-            Deed::Edit => self.edit(),
+            Deed::Edit => self.edit(till),
             Deed::Delete => {
                 let product = self.rng.pick(&self.trade.products).copied();
                 product.map(|id| Request::Edit { kind: EntityKind::Product, id, change: Change::Delete })
@@ -162,6 +165,10 @@ impl World {
                 again
             }
             Deed::OtherContent => self.other_content(),
+            Deed::Note => {
+                let text = format!("remark {}", self.rng.below(1000));
+                Some(Request::Note { id: self.rng.uuid(), text })
+            }
             Deed::Foreign => return self.send_foreign(till),
         };
         if let Some(request) = request {
@@ -171,7 +178,10 @@ impl World {
 
     fn ask_client(&mut self, till: usize, request: Request) {
         let id = match &request {
-            Request::Sell { id, .. } | Request::Refund { id, .. } | Request::Move { id, .. } => Some(*id),
+            Request::Sell { id, .. }
+            | Request::Refund { id, .. }
+            | Request::Move { id, .. }
+            | Request::Note { id, .. } => Some(*id),
             Request::Cancel { id, .. } => *id,
             _ => None,
         };
@@ -201,13 +211,16 @@ impl World {
         Some(Request::Move { id: self.rng.uuid(), product, kind, quantity, reference: None })
     }
 
-    fn edit(&mut self) -> Option<Request> {
+    fn edit(&mut self, till: usize) -> Option<Request> {
         if self.rng.odds(30) {
             let id = self.rng.uuid();
             self.trade.products.push(id);
         }
         let id = *self.rng.pick(&self.trade.products)?;
         let mut all = fields(&mut self.rng, EntityKind::Product);
+        if self.tills[till].level > 1 && self.rng.odds(100) {
+            all.insert(LATER_FIELD.to_owned(), Value::Text(format!("nuts {}", self.rng.below(9))));
+        }
         let change = if self.rng.odds(400) {
             Change::Put(all)
         } else {
@@ -257,9 +270,23 @@ impl World {
                 }
                 _ => Vec::new(),
             },
+            Ok(Reply::Done) => match request {
+                Request::Note { id, .. } => {
+                    let card = &self.tills[till].card;
+                    let noted = card.range((id, [0; 32])..=(id, [255; 32])).copied().collect::<Vec<_>>();
+                    if noted.is_empty() {
+                        return Err(format!("till {till} acknowledged the remark {id}, which it has not"));
+                    }
+                    noted
+                }
+                _ => Vec::new(),
+            },
             Ok(_) => Vec::new(),
             Err(StoreError::Damaged(what)) => return Err(format!("till {till} is damaged: {what}")),
             Err(error) => {
+                if error.to_string().contains("update these tills first") {
+                    self.see("waits for an update", 1);
+                }
                 self.say(|| format!("till {till} refuses ({client}): {error}"));
                 return Ok(());
             }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::tz::TimeZone;
 use tempfile::TempDir;
 use tillmesh::model::clock::ClockQuality;
-use tillmesh::model::id::{BootId, Origin, TillId};
+use tillmesh::model::id::{BootId, Origin, TillId, Uuid};
 use tillmesh::model::level::LEVEL;
 use tillmesh::model::op::Seq;
 use tillmesh::model::vector::VersionVector;
@@ -16,8 +16,9 @@ use tillmesh::store::{Author, Now, StoreOptions};
 use tillmesh::sync::{Event as SyncEvent, LinkId, MonoMs};
 
 use crate::books::{Books, Key};
+use crate::dump::Look;
 use crate::faults::Trouble;
-use crate::glue::{Agent, ClientId, Effect, Look, Told};
+use crate::glue::{self, Agent, ClientId, Effect, Told};
 use crate::net::{End, Frame, Net};
 use crate::plan::{Mix, Plan};
 use crate::rng::{Rng, Tally};
@@ -66,7 +67,7 @@ pub(crate) enum Event {
     Look {
         till: usize,
         boot: BootId,
-        look: Look,
+        look: glue::Look,
     },
     Dial {
         from: usize,
@@ -217,7 +218,12 @@ impl World {
             currency: *b"TND",
             time_zone: TimeZone::get("Africa/Tunis").unwrap_or(TimeZone::UTC),
         };
-        self.add_box(author)
+        let level = self.first_level();
+        self.add_box(author, level)
+    }
+
+    fn first_level(&mut self) -> u16 {
+        if self.rng.odds(self.plan.older) { 1 } else { LEVEL }
     }
 
     pub(crate) fn key(&mut self) -> [u8; 32] {
@@ -229,7 +235,7 @@ impl World {
     }
 
     /// A box whose till is this one, with an empty card.
-    pub(crate) fn add_box(&mut self, author: Author) -> usize {
+    pub(crate) fn add_box(&mut self, author: Author, level: u16) -> usize {
         let number = self.tills.len();
         let folder = self.folder.path().join(number.to_string());
         // A folder that cannot be made shows at the first start.
@@ -243,7 +249,7 @@ impl World {
             folder,
             disk,
             agent: None,
-            level: LEVEL,
+            level,
             backup: None,
             leap_ms: 0,
             floors: BTreeMap::new(),
@@ -284,10 +290,15 @@ impl World {
         let mut rng = self.rng.fork(self.queued << 8 | number as u64);
         let till = &self.tills[number];
         let options = till.options();
+        let held = |look: Result<Look, String>| look.and_then(|look| look.held_notes()).unwrap_or(0);
+        let waiting = till.level == LEVEL && self.plan.older > 0 && held(Look::open(&options.path)) > 0;
         match Agent::open(&options, self.now, wall, &mut rng) {
             Ok(mut agent) => {
                 self.say(|| format!("till {number} starts, boot {}, origin {}", agent.boot, agent.origin()));
                 agent.leap(std::mem::take(&mut self.tills[number].leap_ms), self.now);
+                if waiting && held(Look::open(&options.path)) == 0 {
+                    self.see("applied after an update", 1);
+                }
                 self.tills[number].agent = Some(agent);
                 self.check_card(number)?;
                 self.check_floors(number, false)?;
@@ -311,7 +322,7 @@ impl World {
         if till.failing.is_some() {
             return Ok(());
         }
-        let found = crate::dump::Look::open(&till.options().path)?.records()?;
+        let found = Look::open(&till.options().path)?.records()?;
         if let Some((id, _)) = till.card.difference(&found).next() {
             return Err(format!("till {number} has lost {id}, which was on its card"));
         }
@@ -363,7 +374,7 @@ impl World {
     }
 
     /// Counts what the tills have done about something.
-    fn see(&mut self, what: &'static str, times: u64) {
+    pub(crate) fn see(&mut self, what: &'static str, times: u64) {
         *self.report.seen.entry(what).or_default() += times;
     }
 
@@ -495,6 +506,10 @@ impl World {
         let Some(agent) = till.agent.as_mut().filter(|agent| agent.boot == boot) else { return Ok(()) };
         agent.commit_planned = false;
         let told = agent.commit(jobs_max, now, wall);
+        let is_new = |id: &Option<Uuid>| {
+            id.is_none_or(|id| till.card.range((id, [0; 32])..).next().is_none_or(|key| key.0 != id))
+        };
+        let said_later = told.later.iter().any(is_new);
         till.card.extend(told.records.iter().copied());
         let at = agent.told_at.max(now + wait);
         agent.told_at = at;
@@ -510,6 +525,10 @@ impl World {
         }
         if told.adopted {
             self.see("rows adopted", 1);
+        }
+        if said_later {
+            self.see("said what came with an update", 1);
+            self.check_understood(number)?;
         }
         if told.failed {
             self.say(|| format!("till {number}: its disk fails"));
