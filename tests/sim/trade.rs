@@ -158,7 +158,10 @@ impl World {
                 })
             }
             Deed::Retry => {
+                let level = self.tills[till].level;
                 let again = self.rng.pick(&self.trade.asked).cloned();
+                // A till that is not updated has no such call.
+                let again = again.filter(|request| level > 1 || !matches!(request, Request::Note { .. }));
                 if again.is_some() {
                     self.count("request repeated");
                 }
