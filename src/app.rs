@@ -7,6 +7,7 @@ mod clock;
 mod driver;
 pub mod logging;
 mod machine;
+mod posplus;
 mod run;
 
 pub use run::{RunOptions, run};

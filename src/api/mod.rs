@@ -48,7 +48,10 @@ use crate::store::{Reader, Reply, Request, Store, StoreError};
 pub use control::{ApiCommand, CommandError};
 pub use guard::ApiToken;
 pub use log::LogRing;
-pub use status::{AgentStatus, Alert, BoardStatus, Peer, PeerState, PendingTill, Severity, Snapshot, Words};
+pub use status::{
+    AgentStatus, Alert, BoardStatus, Peer, PeerState, PendingTill, PosplusCounts, PosplusPeer, Severity, Snapshot,
+    Words,
+};
 
 use limits::{ANSWER_TIME_MAX, READS_MAX, STREAMS_MAX};
 use problem::{Kind, Problem};

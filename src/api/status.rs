@@ -77,6 +77,8 @@ pub struct AgentStatus {
     pub snapshot: Option<Snapshot>,
     /// All other tills of the store that it knows of.
     pub peers: Vec<Peer>,
+    /// POSPlus tills that are or were connected. They are no tills of the store, and prove nothing.
+    pub posplus: Vec<PosplusPeer>,
     /// Tills that wait to be admitted.
     pub pending: Vec<PendingTill>,
     /// What a person should know.
@@ -152,6 +154,62 @@ pub struct Peer {
     pub behind: u64,
     /// How many ops we have that it has not.
     pub ahead: u64,
+}
+
+/// A POSPlus till.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct PosplusPeer {
+    /// What it says that its `posId` is.
+    pub id: String,
+    /// What it calls itself.
+    pub name: String,
+    /// Its address.
+    pub address: String,
+    /// Always false: it cannot prove who it is.
+    pub authenticated: bool,
+    /// Whether it is connected with this till.
+    pub online: bool,
+    /// Whether this till speaks to it for all of the store's.
+    pub speaker: bool,
+    /// Since when it has been connected, or was.
+    #[serde(rename = "since", serialize_with = "as_time")]
+    #[cfg_attr(test, schemars(with = "Time"))]
+    pub since_ms: u64,
+    /// When it was last heard of.
+    #[serde(rename = "lastSeen", serialize_with = "as_time")]
+    #[cfg_attr(test, schemars(with = "Time"))]
+    pub last_seen_ms: u64,
+    /// What has gone over the connection.
+    pub counts: PosplusCounts,
+}
+
+/// What has gone over the connections with a POSPlus till since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct PosplusCounts {
+    /// Tickets heard.
+    pub tickets_in: u64,
+    /// Tickets told.
+    pub tickets_out: u64,
+    /// Products heard, those of lists included.
+    pub products_in: u64,
+    /// Products told.
+    pub products_out: u64,
+    /// Quantities heard.
+    pub stock_in: u64,
+    /// Quantities told.
+    pub stock_out: u64,
+    /// Customers heard.
+    pub customers_in: u64,
+    /// Messages of types that mean nothing here.
+    pub ignored: u64,
+    /// Messages, or parts of some, that were refused.
+    pub refused: u64,
+    /// Quantities that could not be explained: ours stayed.
+    pub stock_conflicts: u64,
 }
 
 /// What a peer's link is doing.
@@ -280,9 +338,9 @@ pub(super) struct StatusShape {
     agent: AgentStatus,
     /// Now, on this till.
     now: Time,
-    /// Peers that are online.
+    /// Peers that are online, POSPlus tills included.
     connected_peers: usize,
-    /// Peers known.
+    /// Peers known, POSPlus tills included.
     total_peers: usize,
     /// Null where the database cannot be read: see `store`.
     counts: Option<CountsShape>,
@@ -359,8 +417,9 @@ pub(super) async fn status(State(api): State<Api>) -> Json<StatusShape> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Json(StatusShape {
         now: Time(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)),
-        connected_peers: agent.peers.iter().filter(|peer| peer.online).count(),
-        total_peers: agent.peers.len(),
+        connected_peers: agent.peers.iter().filter(|peer| peer.online).count()
+            + agent.posplus.iter().filter(|peer| peer.online).count(),
+        total_peers: agent.peers.len() + agent.posplus.len(),
         only_here: counts.as_ref().map(|(_, only_here)| *only_here),
         counts: counts.map(|(counts, _)| counts.into()),
         store: StoreShape { healthy: fault.is_none(), fault },

@@ -36,6 +36,7 @@ pub(super) enum Code {
     LedMissing,
     BoardProfile,
     BoxSetup,
+    UnauthenticatedPeer,
 }
 
 /// How pressing an alert is.
@@ -111,6 +112,7 @@ impl Code {
             Self::LedMissing => "ledMissing",
             Self::BoardProfile => "boardProfile",
             Self::BoxSetup => "boxSetup",
+            Self::UnauthenticatedPeer => "unauthenticatedPeer",
         }
     }
 

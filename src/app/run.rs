@@ -18,18 +18,20 @@ use super::clock::{self, Uptime};
 use super::driver::upkeep::{SCRUB_NOTE, Upkeep};
 use super::driver::{Driver, Ears, Parts};
 use super::machine::{MACHINE_NOTE, Machine};
+use super::posplus::Posplus;
 use crate::api::{self, AgentStatus, ApiCommand, ApiContext, BoardStatus, LogRing};
 use crate::board::led::LedState;
 use crate::board::supervisor::Supervisor;
 use crate::config::{Config, ConfigManager, ConfigNotice, DataDir, RememberedIdentity};
 use crate::discovery::{Candidates, Discovery, DiscoveryConfig};
-use crate::mesh::{self, Identity, Limits, MeshConfig, StoreKey};
+use crate::mesh::{self, Identity, Limits, MeshConfig, PosplusDoor, StoreKey};
 use crate::model::close::Closes;
 use crate::model::id::{BootId, TillId};
 use crate::model::level::LEVEL;
 use crate::store::{self, Author, Clock, Remember, Request, Store, StoreEvent, StoreOptions};
 use crate::sync::{MemberAck, Replica, ReplicaOptions, Unfinished};
 use crate::wire::hello::Hello;
+use crate::wire::posplus::Decimals;
 use crate::wire::{PROTO_MAX, PROTO_MIN};
 
 /// The note under which the database keeps who the till is.
@@ -221,6 +223,7 @@ fn assemble(
     let (status, status_seen) = watch::channel(Arc::new(first_status(&config, till, boot)));
     let admission =
         Request::Admit { till, public_key, pos_id: config.pos_id.clone(), pos_name: config.pos_name.clone() };
+    let posplus = Posplus::spawn(&config.posplus, &config.pos_id, (uptime, till), handle.clone(), mesh.clone());
     let driver = Driver::new(Parts {
         uptime,
         till,
@@ -234,6 +237,7 @@ fn assemble(
         remembered: known.peers,
         admission,
         upkeep,
+        posplus,
         closes: known.closes,
         config: manager,
         board,
@@ -355,6 +359,13 @@ fn mesh_config(config: &Config, identity: Identity, boot: BootId) -> MeshConfig 
         hello: Arc::new(hello),
         enabled: config.p2p.enabled,
         limits: Limits::default().with_reconnect_interval(config.p2p.reconnect_interval),
+        posplus: PosplusDoor {
+            enabled: config.posplus.enabled,
+            allow: config.posplus.allow.clone(),
+            pos_id: config.pos_id.clone(),
+            pos_name: config.pos_name.clone(),
+            decimals: Decimals::of_currency(&config.store.currency),
+        },
     }
 }
 
@@ -397,6 +408,7 @@ fn first_status(config: &Config, till: TillId, boot: BootId) -> AgentStatus {
         held_elsewhere: None,
         snapshot: None,
         peers: Vec::new(),
+        posplus: Vec::new(),
         pending: Vec::new(),
         alerts: Vec::new(),
     }

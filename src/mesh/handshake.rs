@@ -53,12 +53,29 @@ pub(super) async fn dial(shared: &Shared, stream: TcpStream, addr: SocketAddr) -
     Attempt { shared, socket, sealer: None }.run(Role::Dialler, addr, deadline).await
 }
 
+/// What an accepted connection has become.
+pub(super) enum Accepted {
+    /// A link.
+    Link(Box<Established>),
+    /// The connection of a POSPlus till, upgraded and nothing more.
+    Posplus(TcpStream),
+}
+
 /// The listener's half.
-pub(super) async fn accept(shared: &Shared, stream: TcpStream, addr: SocketAddr) -> Result<Box<Established>, Refused> {
+pub(super) async fn accept(shared: &Shared, stream: TcpStream, addr: SocketAddr) -> Result<Accepted, Refused> {
     let deadline = Instant::now() + shared.config.limits.handshake_deadline;
-    let upgrade = accept_hdr_async_with_config(stream, RequireSubprotocol, Some(websocket_config()));
-    let socket = timeout_at(deadline, upgrade).await.map_err(|_| Refused::Deadline)??;
-    Attempt { shared, socket, sealer: None }.run(Role::Listener, addr, deadline).await
+    let admitted = shared.config.posplus.admits(addr.ip());
+    let mut is_till = true;
+    let gate = Gate { posplus: admitted.is_ok(), is_till: &mut is_till };
+    let upgrade = accept_hdr_async_with_config(stream, gate, Some(websocket_config()));
+    let upgraded = timeout_at(deadline, upgrade).await.map_err(|_| Refused::Deadline)?;
+    if !is_till {
+        // Without the subprotocol: where this is refused, it is for the reason that POSPlus would be.
+        admitted?;
+        return Ok(Accepted::Posplus(upgraded?.into_inner()));
+    }
+    let attempt = Attempt { shared, socket: upgraded?, sealer: None };
+    attempt.run(Role::Listener, addr, deadline).await.map(Accepted::Link)
 }
 
 /// Every limit of a link's WebSocket: a frame is a Noise message, and nothing is buffered beyond two of them.
@@ -78,13 +95,20 @@ fn request() -> Result<Request, Refused> {
     Ok(request)
 }
 
-/// Answers an upgrade request: only those with our subprotocol are tills.
-struct RequireSubprotocol;
+/// Answers an upgrade request: those with our subprotocol are tills, those without any may be POSPlus.
+struct Gate<'a> {
+    posplus: bool,
+    is_till: &'a mut bool,
+}
 
-impl Callback for RequireSubprotocol {
+impl Callback for Gate<'_> {
     fn on_request(self, request: &Asked, mut response: Response) -> Result<Response, ErrorResponse> {
         if offers_subprotocol(request.headers()) {
             response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+            return Ok(response);
+        }
+        *self.is_till = request.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
+        if self.posplus && !*self.is_till {
             return Ok(response);
         }
         let text = format!("this port is for tills: WebSocket subprotocol {SUBPROTOCOL} required\n");

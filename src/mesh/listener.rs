@@ -12,10 +12,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep};
 
+use super::handshake::Accepted;
 use super::limiter::{LogLimiter, RateLimiter};
 use super::refused::Refused;
 use super::shared::Shared;
-use super::{MeshEvent, handshake, link};
+use super::{MeshEvent, handshake, link, posplus};
 
 /// How many connections the kernel may hold for us.
 const BACKLOG: u32 = 64;
@@ -178,7 +179,8 @@ impl Pending {
         let task = self.tasks.spawn(async move {
             tune(&stream);
             let outcome = match handshake::accept(&shared, stream, addr).await {
-                Ok(established) => link::start(&shared, established).await,
+                Ok(Accepted::Link(established)) => link::start(&shared, established).await.map(drop),
+                Ok(Accepted::Posplus(stream)) => posplus::accept(&shared, stream, addr).await,
                 Err(why) => Err(why),
             };
             outcome.map_err(|why| shared.refuse(addr, why)).is_ok()

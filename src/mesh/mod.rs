@@ -21,6 +21,7 @@
 //!       handshake   upgrade, preamble, Noise, Hello
 //!                          |
 //!                        link    reads, writes, queue, goodbye
+//! posplus    connections with POSPlus, plaintext, beside all that
 //! shared     what all of them hold: registry of links, on/off, counters      limiter, backoff, noise, refused   parts
 //! ```
 //!
@@ -33,6 +34,7 @@ mod limiter;
 mod link;
 mod listener;
 mod noise;
+mod posplus;
 mod refused;
 mod shared;
 #[cfg(test)]
@@ -49,6 +51,7 @@ use tokio::sync::mpsc;
 pub use self::dialler::Target;
 pub use self::link::{LinkEnd, LinkHandle, LinkId, Received, SendError};
 pub use self::noise::{Identity, NoiseError, StoreKey};
+pub use self::posplus::{DIAL_AFTER, PosplusDoor, PosplusLink};
 pub use self::refused::Refused;
 use self::shared::{Mode, Shared};
 use crate::model::id::TillId;
@@ -73,6 +76,8 @@ pub struct MeshConfig {
     pub enabled: bool,
     /// Its bounds.
     pub limits: Limits,
+    /// Who may come in as POSPlus does.
+    pub posplus: PosplusDoor,
 }
 
 impl fmt::Debug for MeshConfig {
@@ -163,6 +168,8 @@ pub enum MeshEvent {
         /// Why.
         end: LinkEnd,
     },
+    /// A POSPlus till is connected. Its messages do not come as `Frame`s.
+    Posplus(Box<PosplusLink>),
     /// The mesh listens.
     Listening {
         /// On this port.

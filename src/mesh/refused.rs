@@ -27,6 +27,21 @@ pub enum Refused {
     /// A WebSocket without our subprotocol.
     #[error("the other end does not speak the WebSocket subprotocol tillmesh.1: not a tillmesh agent")]
     Subprotocol,
+    /// It speaks as POSPlus does, and such links are off.
+    #[error(
+        "it connects as POSPlus does (no WebSocket subprotocol), and \"posplus.enabled\" is off in pos-config.json: turn it on while POSPlus \
+         tills are in the shop"
+    )]
+    PosplusOff,
+    /// It speaks as POSPlus does, and its address is not among those that may.
+    #[error(
+        "it connects as POSPlus does (no WebSocket subprotocol), and its address is not in \"posplus.allow\" of pos-config.json: add it if \
+         it is a POSPlus till of this shop"
+    )]
+    PosplusAddress,
+    /// It claims to be this very till.
+    #[error("a POSPlus till says that it has this till's own posId: give one of them another")]
+    PosplusOurId,
     /// The first bytes of the transport are wrong.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -74,6 +89,9 @@ impl Refused {
             Self::Lost(_) => "lost",
             Self::NotTillmesh(_) => "not-tillmesh",
             Self::Subprotocol => "subprotocol",
+            Self::PosplusOff => "posplus-off",
+            Self::PosplusAddress => "posplus-address",
+            Self::PosplusOurId => "posplus-our-id",
             Self::Frame(_) | Self::Hello(_) => "garbage",
             Self::Store | Self::Refusal(Refusal::Store { .. }) => "store",
             Self::KeyEpoch { .. } => "key-epoch",
@@ -112,6 +130,7 @@ impl Refused {
             Self::WrongKey => Some(Bye::WrongKey),
             Self::Retired => Some(Bye::Retired),
             Self::Refusal(refusal) => Some(refusal.bye()),
+            Self::PosplusOff | Self::PosplusAddress | Self::PosplusOurId => None,
             Self::Deadline | Self::Lost(_) | Self::Subprotocol | Self::Cipher(_) | Self::Told(_) => None,
         }
     }

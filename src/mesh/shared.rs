@@ -14,7 +14,7 @@ use super::dialler::Target;
 use super::limiter::LogLimiter;
 use super::link::{LinkHandle, LinkId};
 use super::refused::Refused;
-use super::{MeshConfig, MeshEvent, MeshStats};
+use super::{MeshConfig, MeshEvent, MeshStats, posplus};
 use crate::model::id::{BootId, TillId};
 use crate::wire::frame::Bye;
 use crate::wire::hello::Hello;
@@ -66,6 +66,7 @@ pub(super) struct Shared {
     /// Room for received messages, in units of [`ROOM_UNIT_BYTES`].
     room: Arc<Semaphore>,
     registry: Mutex<Registry>,
+    pub(super) posplus: posplus::Registry,
     refused: Mutex<BTreeMap<&'static str, u64>>,
     log: Mutex<LogLimiter<(&'static str, IpAddr)>>,
     mode: watch::Sender<Mode>,
@@ -87,6 +88,7 @@ impl Shared {
             events,
             counters: Counters::default(),
             registry: Mutex::new(Registry::default()),
+            posplus: posplus::Registry::default(),
             refused: Mutex::default(),
             log: Mutex::new(LogLimiter::new()),
             mode: watch::Sender::new(mode),

@@ -3,7 +3,7 @@
 use super::{Code, Texts};
 
 /// One entry a code.
-pub(super) static TEXTS: [(Code, Texts); 26] = [
+pub(super) static TEXTS: [(Code, Texts); 27] = [
     (
         Code::Disconnected,
         Texts {
@@ -210,6 +210,14 @@ pub(super) static TEXTS: [(Code, Texts); 26] = [
             en: "The box could not be set up as its files say. Selling goes on; correct what is named here, and start the box again.",
             fr: "La caisse n'a pas pu être configurée comme ses fichiers le disent. La vente continue ; corrigez ce qui est nommé ici, puis redémarrez.",
             ar: "تعذر ضبط الصندوق كما تقول ملفاته. البيع مستمر؛ صحح ما هو مذكور هنا ثم أعد تشغيله.",
+        },
+    ),
+    (
+        Code::UnauthenticatedPeer,
+        Texts {
+            en: "A POSPlus till is connected. It cannot prove who it is, and what goes over its link can be read. When the last one is gone, turn posplus.enabled off.",
+            fr: "Une caisse POSPlus est connectée. Elle ne peut pas prouver son identité et ses échanges sont lisibles. Une fois la dernière partie, désactivez posplus.enabled.",
+            ar: "صندوق POSPlus متصل. لا يمكنه إثبات هويته، وما يمر عبر اتصاله يمكن قراءته. عندما يُستبدل آخر واحد، أوقف posplus.enabled.",
         },
     ),
 ];

@@ -7,6 +7,7 @@ use tracing::{debug, info, warn};
 
 use super::super::alerts::Code;
 use super::super::clock;
+use super::super::posplus::News;
 use super::{Driver, Link, Member, Waiting};
 use crate::config::Admission;
 use crate::discovery::TargetKey;
@@ -40,6 +41,11 @@ impl Driver {
                 }
             },
             MeshEvent::LinkDown { link, end } => self.on_link_down(LinkId(link.0), &end),
+            MeshEvent::Posplus(link) => {
+                if let Some(posplus) = &self.posplus {
+                    posplus.tell(News::Link(link));
+                }
+            }
             MeshEvent::Listening { port } => {
                 self.listening = Some(port);
                 self.discovery.announce_port(port);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::alerts::{self, Code};
 use super::super::clock;
+use super::super::posplus::Posplus;
 use super::{Driver, Link};
 use crate::api::{Alert, Peer, PeerState, PendingTill, Severity, Snapshot, Words};
 use crate::board::led::{Facts, LedState};
@@ -37,6 +38,14 @@ impl Driver {
             self.alerts.set(now, wall.wall_ms, Code::PeerUnreachable, &till.to_string(), away);
         }
         self.alerts.keep(Code::PeerUnreachable, |subject| tills.iter().any(|till| till.to_string() == subject));
+        if let Some(posplus) = &self.posplus {
+            let peers = posplus.peers();
+            for peer in &peers {
+                let cause = format!("{} \"{}\" at {}", peer.id, peer.name, peer.address);
+                self.alerts.set(now, wall.wall_ms, Code::UnauthenticatedPeer, &peer.id, peer.online.then_some(cause));
+            }
+            posplus.linked(tills.iter().copied().filter(|till| online(*till)).collect());
+        }
         let linked = tills.iter().filter(|till| online(**till)).count();
         let is_fault = |code| matches!(code, Code::StoreFault | Code::PortInUse | Code::DiskReadOnly | Code::BoxSetup);
         let fault = self.alerts.raised(now).iter().any(|a| is_fault(a.code));
@@ -70,6 +79,7 @@ impl Driver {
             of: progress.of,
         });
         status.peers = self.members.keys().map(|till| self.peer(now, *till, views)).collect();
+        status.posplus = self.posplus.iter().flat_map(Posplus::peers).collect();
         status.pending = self
             .pending
             .iter()

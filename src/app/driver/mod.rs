@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 use super::alerts::{Alerts, Code};
 use super::board::{BoardLink, Report};
 use super::clock::{self, Uptime};
+use super::posplus::{News, Posplus};
 use super::run::IDENTITY_NOTE;
 use crate::api::{AgentStatus, ApiCommand};
 use crate::board::led::LedState;
@@ -52,6 +53,8 @@ pub(super) struct Parts {
     /// How this till enters the roster.
     pub(super) admission: Request,
     pub(super) upkeep: Upkeep,
+    /// POSPlus tills, where they are let in.
+    pub(super) posplus: Option<Posplus>,
     /// Ends of origins that the database knows.
     pub(super) closes: Closes,
     pub(super) board: BoardLink,
@@ -96,6 +99,7 @@ pub(super) struct Driver {
     listening: Option<u16>,
     memory: Memory,
     upkeep: Upkeep,
+    posplus: Option<Posplus>,
     /// Ends of origins that have been told of.
     closes: Closes,
     /// The snapshot that is being taken.
@@ -186,6 +190,7 @@ impl Driver {
             listening: None,
             memory: Memory::default(),
             upkeep: parts.upkeep,
+            posplus: parts.posplus,
             closes: parts.closes,
             snapshot: None,
             answers,
@@ -238,6 +243,7 @@ impl Driver {
     }
 
     async fn listen(&mut self, ears: &mut Ears) {
+        let mut posplus = self.posplus.as_ref().map(Posplus::status);
         loop {
             self.on_time();
             let wake = self.next_wake();
@@ -257,6 +263,7 @@ impl Driver {
                     let report = ears.board.borrow_and_update().clone();
                     self.on_board(report);
                 }
+                () = changed(&mut posplus) => self.changed = true,
                 () = sleep => {}
             }
         }
@@ -316,6 +323,9 @@ impl Driver {
             }
         }
         self.candidates.on_discovery(&event);
+        if let Some(posplus) = &self.posplus {
+            posplus.tell(News::Discovery(event));
+        }
         self.clear_refusals();
         self.retarget();
         self.changed = true;
@@ -354,5 +364,16 @@ impl Driver {
     fn set_alert(&mut self, code: Code, subject: &str, cause: Option<String>) {
         self.alerts.set(self.uptime.ms(), clock::now().wall_ms, code, subject, cause);
         self.changed = true;
+    }
+}
+
+/// Ends when what it watches has changed; never where there is nothing.
+async fn changed<T>(watched: &mut Option<watch::Receiver<T>>) {
+    let alive = match watched {
+        Some(receiver) => receiver.changed().await.is_ok(),
+        None => false,
+    };
+    if !alive {
+        std::future::pending().await
     }
 }

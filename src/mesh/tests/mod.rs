@@ -58,6 +58,7 @@ impl Recipe {
             hello: Arc::new(|| unreachable!("set at the start")),
             enabled: true,
             limits,
+            posplus: crate::mesh::PosplusDoor::shut(),
         };
         Self { hello, config }
     }

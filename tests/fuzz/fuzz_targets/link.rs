@@ -89,6 +89,7 @@ async fn listen(port: oneshot::Sender<u16>, told: &std::sync::mpsc::Sender<Vec<V
         hello: Arc::new(|| hello(1)),
         enabled: true,
         limits,
+        posplus: tillmesh::mesh::PosplusDoor::shut(),
     };
     let (sender, mut events) = mpsc::channel(16);
     let _mesh = spawn(config, sender);
@@ -108,7 +109,7 @@ async fn listen(port: oneshot::Sender<u16>, told: &std::sync::mpsc::Sender<Vec<V
                 }
             }
             MeshEvent::ListenFailed { error, .. } => panic!("{error}"),
-            MeshEvent::Ourselves { .. } | MeshEvent::Refused { .. } => {}
+            MeshEvent::Posplus(_) | MeshEvent::Ourselves { .. } | MeshEvent::Refused { .. } => {}
         }
     }
 }

@@ -1,0 +1,153 @@
+//! What a POSPlus till has by our knowledge. Pure.
+//!
+//! Quantities go both ways as absolute ones, and each overwrites the other's. So for each product it is kept how many that till has: by what it
+//! said last, less what it has sold since, or by what it was told last. What it was told counts from the moment that it must have read it:
+//! each batch ends with a ping, and POSPlus answers pings in their order, so what it says before the pong of a batch it said without knowing
+//! of that batch.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::model::amount::Quantity;
+use crate::model::id::Uuid;
+
+/// Pings on their way at once: more batches wait.
+pub(super) const FENCES_MAX: usize = 4;
+/// A ping that is not answered for this long is taken for answered: the till is slow, or its version does not answer.
+pub(super) const FENCE_MS: u64 = 10_000;
+/// Products whose quantity is kept; forgotten all at once when there are more. What is not kept follows from the ledger.
+const PRODUCTS_MAX: usize = 20_000;
+
+/// How far our changes and ledger were told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Mark {
+    pub(super) cursor: u64,
+    pub(super) ledger: i64,
+}
+
+/// A batch that was sent.
+#[derive(Debug)]
+struct Fence {
+    at: u64,
+    /// Up to where it tells; nothing for a mere heartbeat.
+    mark: Option<Mark>,
+    stock: Vec<(Uuid, Quantity)>,
+}
+
+/// See the module's page.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    has: HashMap<Uuid, Quantity>,
+    fences: VecDeque<Fence>,
+    /// What it has read for sure.
+    pub(super) read: Mark,
+    /// What it was sent.
+    pub(super) sent: Mark,
+}
+
+impl Told {
+    pub(super) fn new(read: Mark) -> Self {
+        Self { has: HashMap::new(), fences: VecDeque::new(), read, sent: read }
+    }
+
+    /// The connection is gone: what was not read for sure is told again.
+    pub(super) fn disconnected(&mut self) {
+        self.has.clear();
+        self.fences.clear();
+        self.sent = self.read;
+    }
+
+    /// How many it has of a product, where that is known.
+    pub(super) fn has(&self, product: Uuid) -> Option<Quantity> {
+        self.has.get(&product).copied()
+    }
+
+    /// It has so many.
+    pub(super) fn said(&mut self, product: Uuid, quantity: Quantity) {
+        if self.has.len() >= PRODUCTS_MAX {
+            self.has.clear();
+        }
+        self.has.insert(product, quantity);
+    }
+
+    /// It has sold, or taken back: what it has follows.
+    pub(super) fn moved(&mut self, product: Uuid, delta: Quantity) {
+        if let Some(has) = self.has.get_mut(&product) {
+            has.0 = has.0.saturating_add(delta.0);
+        }
+    }
+
+    /// A ping goes out, after the quantities of a batch, or alone.
+    pub(super) fn pinged(&mut self, now: u64, mark: Option<Mark>, stock: Vec<(Uuid, Quantity)>) {
+        self.sent = mark.unwrap_or(self.sent);
+        self.fences.push_back(Fence { at: now, mark, stock });
+    }
+
+    pub(super) fn can_send(&self) -> bool {
+        self.fences.len() < FENCES_MAX
+    }
+
+    /// Whether it has read everything that it was sent.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.fences.iter().all(|fence| fence.mark.is_none())
+    }
+
+    /// A pong: the oldest batch is read. Whether something new is.
+    pub(super) fn ponged(&mut self) -> bool {
+        let Some(fence) = self.fences.pop_front() else { return false };
+        for (product, quantity) in fence.stock {
+            self.said(product, quantity);
+        }
+        let news = fence.mark.is_some_and(|mark| mark != self.read);
+        self.read = fence.mark.unwrap_or(self.read);
+        news
+    }
+
+    /// Gives up waiting for pongs that do not come.
+    pub(super) fn expire(&mut self, now: u64) -> bool {
+        let mut news = false;
+        while self.fences.front().is_some_and(|fence| now.saturating_sub(fence.at) >= FENCE_MS) {
+            news |= self.ponged();
+        }
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JUICE: Uuid = Uuid::from_u128(1);
+
+    fn units(n: i64) -> Quantity {
+        Quantity::units(n)
+    }
+
+    #[test]
+    fn what_it_says_before_the_pong_it_says_without_knowing() {
+        let mut told = Told::new(Mark::default());
+        told.said(JUICE, units(100));
+        // Ours went to 97, and it is told; its own sale of 5 crosses that.
+        let mark = Mark { cursor: 7, ledger: 3 };
+        told.pinged(0, Some(mark), vec![(JUICE, units(97))]);
+        told.moved(JUICE, units(-5));
+        assert_eq!((told.has(JUICE), told.read), (Some(units(95)), Mark::default()));
+        // Now it has read 97, over its own 95: to be told 92.
+        assert!(told.ponged());
+        assert_eq!((told.has(JUICE), told.read), (Some(units(97)), mark));
+    }
+
+    #[test]
+    fn pongs_that_do_not_come_hold_nothing_up_for_ever() {
+        let mut told = Told::new(Mark::default());
+        for n in 1..=FENCES_MAX as u64 {
+            assert!(told.can_send());
+            told.pinged(n, Some(Mark { cursor: n, ledger: 0 }), vec![]);
+        }
+        assert!(!told.can_send() && !told.is_quiet());
+        assert!(!told.expire(FENCE_MS));
+        assert!(told.expire(FENCE_MS + 1) && told.can_send());
+        told.disconnected();
+        assert_eq!((told.sent, told.is_quiet()), (Mark { cursor: 1, ledger: 0 }, true));
+        assert!(!told.ponged());
+    }
+}
