@@ -15,6 +15,10 @@
 //! app        composition root: opens, binds, spawns, stops
 //! ```
 //!
+//! POSPlus, the system whose tills this agent joins and replaces, goes through all of it: what it says (`model::posplus`), its messages
+//! (`wire::posplus`), its connections (`mesh::posplus`), their meaning in the database (`store::posplus`), and the conversation with each of
+//! its tills (`app::posplus`).
+//!
 //! # Arrows
 //!
 //! `model <- sync <- {wire, store}`, `{model, wire} <- mesh`; `discovery` and `board` know `model` and `config` alone; `app` knows

@@ -196,9 +196,8 @@ async fn greet(
     }
     let (pos_id, pos_name) = loop {
         let message = timeout_at(until, receive(&mut socket, door)).await.map_err(|_| Refused::Deadline)??;
-        match message.map(|message| message.body) {
-            Ok(Body::Hello { pos_id, pos_name, .. }) => break (pos_id, pos_name),
-            Ok(_) | Err(_) => {}
+        if let Ok(Body::Hello { pos_id, pos_name, .. }) = message.map(|message| message.body) {
+            break (pos_id, pos_name);
         }
     };
     if pos_id == door.pos_id {

@@ -303,6 +303,7 @@ fn status(n: u8) -> AgentStatus {
             behind: 0,
             ahead: 3,
         }],
+        posplus: Vec::new(),
         pending: vec![PendingTill {
             till: WAITING,
             pos_id: "POS-9".to_owned(),

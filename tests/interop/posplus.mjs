@@ -87,7 +87,7 @@ async function call(b, method, path, body) {
   const headers = { "content-type": "application/json" };
   if (b.ours) headers.authorization = `Bearer ${readFileSync(join(b.data, "api-token"), "utf8").trim()}`;
   const url = `http://${b.address}:${b.ours ? 3031 : 8080}${path}`;
-  const answer = await fetch(url, { method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(5_000) });
+  const answer = await fetch(url, { method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(30_000) });
   const text = await answer.text();
   if (!answer.ok) throw new Error(`${b.name} ${method} ${path}: ${answer.status} ${text}`);
   return text ? JSON.parse(text) : {};

@@ -208,7 +208,7 @@ function dial(address, peerPort, posId, again) {
 }
 
 new WebSocketServer({ port, maxPayload: 64 << 20 }).on("connection", listenTo);
-const bonjour = new Bonjour({ interface: args.address });
+const bonjour = new Bonjour({ interface: args.address, bind: "0.0.0.0" });
 bonjour.publish({ name: args.name, type: "posplus-p2p", port, host: `${args.id.toLowerCase()}.local`, txt: { id: args.id, version: "1.0.0" } });
 bonjour.find({ type: "posplus-p2p" }).on("up", (service) => {
   const id = service.txt?.id;

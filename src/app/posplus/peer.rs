@@ -18,7 +18,9 @@ use crate::store::{PosHeard, PosNews, PosSaid, PosStock, Remember, Reply, Reques
 use crate::wire::posplus::{Action, Body, Catalogue, Kind, PAGE_ITEMS, PosMessage, parse_time};
 
 /// A quantity waits this long for the sale that explains it: which of both POSPlus sends first is not said anywhere.
-const GRACE_MS: u64 = 300;
+const GRACE_MS: u64 = 500;
+/// A sale that comes later than its quantity was counted by that already, where this is not longer ago.
+const COUNTED_MS: u64 = 30_000;
 /// Quantities of rows that are not known yet, and quantities that wait for a sale.
 const WAITING_MAX: usize = 1_000;
 /// The catalogue is asked for at most this often.
@@ -76,6 +78,8 @@ pub(super) struct Peer {
     /// Quantities that wait for the sale that explains them, or for their product.
     grace: HashMap<i64, (u64, PosStock)>,
     unknown: HashMap<i64, PosStock>,
+    /// What quantities alone have moved lately, and when.
+    counted: HashMap<Uuid, (u64, Quantity)>,
     /// Products that it was given, by sku, and with how many: it will say in which row it has them.
     given: HashMap<String, Quantity>,
     kept: VecDeque<(u64, PosMessage)>,
@@ -124,6 +128,7 @@ impl Peer {
             rows: HashMap::new(),
             grace: HashMap::new(),
             unknown: HashMap::new(),
+            counted: HashMap::new(),
             given: HashMap::new(),
             kept: VecDeque::new(),
             trail: VecDeque::new(),
@@ -218,6 +223,7 @@ impl Peer {
         self.links.clear();
         self.told.disconnected();
         self.grace.clear();
+        self.counted.clear();
         self.status.online = false;
         self.look_at = self.now();
     }
@@ -311,13 +317,13 @@ impl Peer {
                 // The products of a sale are told apart by their sku; a row that is not known is asked for.
                 let heard = self.ask(PosSaid::Ticket(ticket)).await;
                 for (product, delta) in heard.map(|heard| heard.moved).unwrap_or_default() {
-                    self.told.moved(product, delta);
+                    self.sold(product, delta, &message.id).await;
                 }
             }
             Body::Stock { product, quantity } => {
                 counts.stock_in += 1;
                 let stock = self.stock(quantity, &message.id);
-                if self.grace.len() < WAITING_MAX {
+                if self.grace.len() < WAITING_MAX || self.grace.contains_key(&product) {
                     let until = self.grace.get(&product).map_or(self.now() + GRACE_MS, |(until, _)| *until);
                     self.grace.insert(product, (until, stock));
                 }
@@ -343,6 +349,24 @@ impl Peer {
             }
             Body::Hello { .. } | Body::Ping | Body::Pong => {}
         }
+    }
+
+    /// A sale has moved stock. Where the quantity that follows from it came first and was counted by itself, it is taken back.
+    async fn sold(&mut self, product: Uuid, delta: Quantity, message: &str) {
+        let now = self.now();
+        let counted = self.counted.get_mut(&product).filter(|(at, _)| now.saturating_sub(*at) < COUNTED_MS);
+        let has = self.told.has(product);
+        let row = self.rows.iter().find(|(_, id)| **id == product).map(|(row, _)| *row);
+        let (Some((_, moved)), Some(has), Some(row)) = (counted, has, row) else {
+            return self.told.moved(product, delta);
+        };
+        if delta.0 >= 0 || moved.0 > delta.0 {
+            return self.told.moved(product, delta);
+        }
+        moved.0 -= delta.0;
+        let mut stock = self.stock(has, &format!("{message} again"));
+        stock.before = Some(Quantity(has.0 + delta.0));
+        self.ask(PosSaid::Stock { row, stock }).await;
     }
 
     fn stock(&self, quantity: Quantity, message: &str) -> PosStock {
@@ -443,6 +467,12 @@ impl Peer {
             Some(id) => {
                 self.rows.insert(row, id);
                 self.told.said(id, quantity);
+                self.counted.retain(|_, (at, _)| self.context.uptime.ms().saturating_sub(*at) < COUNTED_MS);
+                for (product, delta) in heard.moved {
+                    let now = self.context.uptime.ms();
+                    let (at, sum) = self.counted.entry(product).or_default();
+                    (*at, sum.0) = (now, sum.0 + delta.0);
+                }
                 self.level(id, row, heard.stock).await;
             }
             None => {
@@ -537,8 +567,8 @@ impl Peer {
             self.look_at = now + 500;
             self.look(now).await;
         }
-        if self.told.expire(now) {
-            self.note_at.get_or_insert(now + NOTE_EVERY_MS);
+        if self.told.is_stalled(now) {
+            self.all_lost();
         }
         let due: Vec<i64> = self.grace.iter().filter(|(_, (until, _))| *until <= now).map(|(row, _)| *row).collect();
         for row in due {
