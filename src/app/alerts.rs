@@ -200,7 +200,7 @@ impl Alerts {
 mod tests {
     use super::*;
 
-    const ALL: [Code; 26] = [
+    const ALL: [Code; 27] = [
         Code::Disconnected,
         Code::PeerUnreachable,
         Code::PortInUse,
@@ -227,6 +227,7 @@ mod tests {
         Code::LedMissing,
         Code::BoardProfile,
         Code::BoxSetup,
+        Code::UnauthenticatedPeer,
     ];
 
     #[test]

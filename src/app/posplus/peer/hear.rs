@@ -1,0 +1,275 @@
+//! What the till says, taken into the store.
+
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use super::{NOTE_EVERY_MS, Peer};
+use crate::app::clock;
+use crate::model::amount::Quantity;
+use crate::model::id::Uuid;
+use crate::model::posplus::PosProduct;
+use crate::store::{PosHeard, PosSaid, PosStock, Reply, Request, StoreError};
+use crate::wire::posplus::{Action, Body, Catalogue, Kind, PosMessage, parse_time};
+
+/// A quantity waits this long for the sale that explains it: which of both POSPlus sends first is not said anywhere.
+const GRACE_MS: u64 = 500;
+/// A sale that comes later than its quantity was counted by that already, where this is not longer ago.
+const COUNTED_MS: u64 = 30_000;
+/// Quantities of rows that are not known yet, and quantities that wait for a sale.
+const WAITING_MAX: usize = 1_000;
+/// The catalogue is asked for at most this often.
+const ASK_EVERY_MS: u64 = 3_000;
+/// Who only listens keeps at most so many messages.
+const KEEP_MAX: usize = 300;
+/// Messages whose ids are remembered: each comes on both of two connections.
+const IDS_MAX: usize = 4_096;
+/// Slack for zones and clocks where a till asks what has changed since a time.
+const SINCE_SLACK_MS: u64 = 24 * 3_600_000;
+
+impl Peer {
+    pub(super) async fn on_heard(&mut self, link: u64, message: Option<Result<PosMessage, String>>) {
+        if !self.links.iter().any(|known| known.id == link) {
+            return;
+        }
+        let is_last = self.links.last().is_some_and(|last| last.id == link);
+        let message = match message {
+            None => return self.all_lost(),
+            Some(Err(why)) => {
+                self.status.counts.refused += 1;
+                if self.status.counts.refused.is_power_of_two() {
+                    let times = self.status.counts.refused;
+                    warn!(peer = %self.pos_id, "P2P: refused a message of POSPlus till {} ({times} by now): {why}", self.pos_id);
+                }
+                return;
+            }
+            Some(Ok(message)) => message,
+        };
+        self.status.last_seen_ms = clock::now().wall_ms;
+        match message.body {
+            Body::Pong if is_last => {
+                if self.told.ponged() {
+                    self.note_at.get_or_insert(self.context.uptime.ms() + NOTE_EVERY_MS);
+                }
+                self.pump = true;
+                return;
+            }
+            Body::Pong => return,
+            Body::Ping => {
+                self.send(Body::Pong).await;
+                return;
+            }
+            _ => {}
+        }
+        if message.source != self.pos_id {
+            self.status.counts.refused += 1;
+            warn!(peer = %self.pos_id, "P2P: POSPlus till {} speaks as {}: refused", self.pos_id, message.source);
+            return;
+        }
+        if !self.is_new(&message.id) {
+            return;
+        }
+        for error in &message.refused {
+            self.status.counts.refused += 1;
+            warn!(peer = %self.pos_id, "P2P: refused a part of what POSPlus till {} says: {error}", self.pos_id);
+        }
+        if self.seat.is_ours() {
+            self.take_in(message).await;
+        } else {
+            if self.kept.len() >= KEEP_MAX {
+                self.kept.pop_front();
+            }
+            // Lists are asked for again by who takes over.
+            if matches!(message.body.kind(), Kind::Ticket | Kind::Stock | Kind::Customer)
+                || matches!(message.body, Body::Product(..))
+            {
+                self.kept.push_back((self.context.uptime.ms(), message));
+            }
+        }
+    }
+
+    fn is_new(&mut self, id: &str) -> bool {
+        let (set, order) = &mut self.ids;
+        if !set.insert(id.to_owned()) {
+            return false;
+        }
+        order.push_back(id.to_owned());
+        if order.len() > IDS_MAX
+            && let Some(oldest) = order.pop_front()
+        {
+            set.remove(&oldest);
+        }
+        true
+    }
+
+    /// Takes in what it says, as the one of our tills that does.
+    pub(super) async fn take_in(&mut self, message: PosMessage) {
+        let counts = &mut self.status.counts;
+        match message.body {
+            Body::Ticket(ticket) => {
+                counts.tickets_in += 1;
+                // The products of a sale are told apart by their sku; a row that is not known is asked for.
+                let heard = self.ask(PosSaid::Ticket(ticket)).await;
+                for (product, delta) in heard.map(|heard| heard.moved).unwrap_or_default() {
+                    self.sold(product, delta, &message.id).await;
+                }
+            }
+            Body::Stock { product, quantity } => {
+                counts.stock_in += 1;
+                let stock = self.stock(quantity, &message.id);
+                if self.grace.len() < WAITING_MAX || self.grace.contains_key(&product) {
+                    let until = self.grace.get(&product).map_or(self.now() + GRACE_MS, |(until, _)| *until);
+                    self.grace.insert(product, (until, stock));
+                }
+            }
+            Body::Product(Action::Delete, product) => drop(self.ask(PosSaid::Deleted(product)).await),
+            Body::Product(_, product) => self.product(*product, true, &message.id).await,
+            Body::Customer(Action::Delete, _) => counts.ignored += 1,
+            Body::Customer(_, customer) => {
+                counts.customers_in += 1;
+                self.ask(PosSaid::Customer(customer)).await;
+            }
+            Body::IncrementalResponse { catalogue, .. }
+            | Body::FullResponse { catalogue, .. }
+            | Body::Manual { catalogue, .. } => self.catalogue(catalogue, &message.id).await,
+            Body::IncrementalRequest { since, .. } => {
+                let since_ms = parse_time(&since).unwrap_or(0).saturating_sub(SINCE_SLACK_MS);
+                self.answer(since_ms, Some(since)).await;
+            }
+            Body::FullRequest { .. } => self.answer(0, None).await,
+            Body::Ignored(kind) => {
+                counts.ignored += 1;
+                debug!(peer = %self.pos_id, "P2P: POSPlus till {} says {kind}: ignored", self.pos_id);
+            }
+            Body::Hello { .. } | Body::Ping | Body::Pong => {}
+        }
+    }
+
+    /// A sale has moved stock. Where the quantity that follows from it came first and was counted by itself, it is taken back.
+    async fn sold(&mut self, product: Uuid, delta: Quantity, message: &str) {
+        let now = self.now();
+        let counted = self.counted.get_mut(&product).filter(|(at, _)| now.saturating_sub(*at) < COUNTED_MS);
+        let has = self.told.has(product);
+        let row = self.rows.iter().find(|(_, id)| **id == product).map(|(row, _)| *row);
+        let (Some((_, moved)), Some(has), Some(row)) = (counted, has, row) else {
+            return self.told.moved(product, delta);
+        };
+        if delta.0 >= 0 || moved.0 > delta.0 {
+            return self.told.moved(product, delta);
+        }
+        moved.0 -= delta.0;
+        let mut stock = self.stock(has, &format!("{message} again"));
+        stock.before = Some(Quantity(has.0 + delta.0));
+        self.ask(PosSaid::Stock { row, stock }).await;
+    }
+
+    fn stock(&self, quantity: Quantity, message: &str) -> PosStock {
+        PosStock { quantity, before: None, told: self.told.read.ledger, message: message.to_owned() }
+    }
+
+    /// Asks the store to take something in; what is wrong with it is counted and said.
+    pub(super) async fn ask(&mut self, said: PosSaid) -> Option<PosHeard> {
+        let request = Request::Posplus { pos_id: self.pos_id.clone(), said };
+        loop {
+            match self.context.store.submit(request.clone()).await {
+                Ok(Reply::Posplus(heard)) => {
+                    if let Some(theirs) = heard.differs {
+                        self.status.counts.stock_conflicts += 1;
+                        warn!(
+                            peer = %self.pos_id,
+                            "P2P: POSPlus till {} has {theirs} of product {:?}, here are {}: nobody can tell why; ours stays",
+                            self.pos_id, heard.product, heard.stock
+                        );
+                    }
+                    return Some(*heard);
+                }
+                Ok(_) | Err(StoreError::Closed) => return None,
+                Err(StoreError::Rejected(why)) => {
+                    self.status.counts.refused += 1;
+                    warn!(peer = %self.pos_id, "P2P: what POSPlus till {} says is refused: {why}", self.pos_id);
+                    return None;
+                }
+                Err(StoreError::Conflict(_) | StoreError::NotFound(_)) => return None,
+                // A full disk is emptied some day, and a sale that was heard is not forgotten meanwhile.
+                Err(error) => {
+                    warn!("P2P: what POSPlus till {} says cannot be stored yet: {error}", self.pos_id);
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    async fn product(&mut self, product: PosProduct, live: bool, message: &str) {
+        self.status.counts.products_in += 1;
+        let (row, quantity) = (product.row, product.stock);
+        let given = self.given.remove(&product.sku);
+        let mut stock = self.stock(quantity, message);
+        stock.before = given.or_else(|| self.rows.get(&row).and_then(|id| self.told.has(*id)));
+        if !live && !self.fresh && self.rows.contains_key(&row) {
+            // POSPlus tills copy each other's quantities when they meet, without a word: what has moved in a later list is no sale, and
+            // counting it would count one of another till's twice.
+            stock.before = Some(quantity);
+        }
+        let Some(heard) = self.ask(PosSaid::Product { product: Box::new(product), live, stock }).await else { return };
+        let Some(id) = heard.product else { return };
+        self.rows.insert(row, id);
+        self.told.said(id, quantity);
+        if heard.ours_newer {
+            self.tell_product(id).await;
+        }
+        self.level(id, row, heard.stock).await;
+        if let Some(waiting) = self.unknown.remove(&row) {
+            self.quantity(row, waiting).await;
+        }
+    }
+
+    /// A quantity that no sale has explained.
+    pub(super) async fn quantity(&mut self, row: i64, mut stock: PosStock) {
+        let product = self.rows.get(&row).copied();
+        stock.before = product.and_then(|id| self.told.has(id));
+        stock.told = self.told.read.ledger;
+        let quantity = stock.quantity;
+        let Some(heard) = self.ask(PosSaid::Stock { row, stock: stock.clone() }).await else { return };
+        match heard.product {
+            Some(id) => {
+                self.rows.insert(row, id);
+                self.told.said(id, quantity);
+                self.counted.retain(|_, (at, _)| self.context.uptime.ms().saturating_sub(*at) < COUNTED_MS);
+                for (product, delta) in heard.moved {
+                    let now = self.context.uptime.ms();
+                    let (at, sum) = self.counted.entry(product).or_default();
+                    (*at, sum.0) = (now, sum.0 + delta.0);
+                }
+                self.level(id, row, heard.stock).await;
+            }
+            None => {
+                if self.unknown.len() < WAITING_MAX {
+                    self.unknown.insert(row, stock);
+                }
+                self.ask_soon();
+            }
+        }
+    }
+
+    async fn catalogue(&mut self, catalogue: Catalogue, message: &str) {
+        debug!(
+            peer = %self.pos_id,
+            "P2P: POSPlus till {} has {} products and {} categories", self.pos_id, catalogue.products.len(), catalogue.categories.len()
+        );
+        for category in catalogue.categories {
+            self.ask(PosSaid::Category(Box::new(category))).await;
+        }
+        for product in catalogue.products {
+            self.product(product, false, message).await;
+        }
+        self.fresh = false;
+        if std::mem::take(&mut self.give) {
+            self.give_missing().await;
+        }
+    }
+
+    pub(super) fn ask_soon(&mut self) {
+        let after = self.asked.map_or(0, |asked| asked + ASK_EVERY_MS);
+        self.ask_at.get_or_insert(self.context.uptime.ms().max(after));
+    }
+}

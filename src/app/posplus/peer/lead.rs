@@ -1,0 +1,70 @@
+//! Who of our tills speaks: taking over, and following meanwhile.
+
+use std::collections::BTreeSet;
+
+use tracing::info;
+
+use super::super::seat::Move;
+use super::super::told::{Mark, Told};
+use super::{NOTE_EVERY_MS, Peer};
+use crate::store::PosSaid;
+
+/// POSPlus tills that meet copy from each other some seconds later: then each is looked at again.
+const COPIED_MS: u64 = 6_000;
+/// Who only listens keeps what it hears for this long.
+const KEEP_MS: u64 = 15_000;
+/// How far behind a listener takes the speaker to be.
+const LISTENER_LAG_MS: u64 = 10_000;
+
+impl Peer {
+    /// Looks who speaks.
+    pub(super) async fn look(&mut self, now: u64) {
+        let pos_id = self.pos_id.clone();
+        let read = self.context.store.read(move |reader| Ok((reader.posplus_speaker(&pos_id)?, reader.posplus_now()?)));
+        let Ok((speaker, (cursor, ledger))) = read.await else { return };
+        let linked: BTreeSet<_> = self.context.linked.borrow().clone();
+        let others = self.context.status.borrow().values().filter(|peer| peer.online).count();
+        if others != std::mem::replace(&mut self.others, others) && others > 1 {
+            self.ask_at = Some(self.ask_at.unwrap_or(now + COPIED_MS));
+        }
+        let was_ours = self.seat.is_ours();
+        match self.seat.look(now, speaker, &linked, self.status.online) {
+            Some(Move::Take) => {
+                info!(peer = %self.pos_id, "P2P: this till speaks to POSPlus till {} from now on", self.pos_id);
+                self.ask(PosSaid::Speaker(Some(self.context.till))).await;
+                self.look_at = now;
+            }
+            Some(Move::Leave) => drop(self.ask(PosSaid::Speaker(None)).await),
+            None => {}
+        }
+        match (was_ours, self.seat.is_ours()) {
+            (false, true) => self.take_over(now).await,
+            (_, true) => {}
+            (_, false) => self.follow(now, Mark { cursor, ledger }, speaker.is_some_and(|till| linked.contains(&till))),
+        }
+    }
+
+    /// Who listens takes the speaker to have told everything but the last few seconds.
+    fn follow(&mut self, now: u64, mark: Mark, speaker_is_here: bool) {
+        self.kept.retain(|(at, _)| now.saturating_sub(*at) < KEEP_MS);
+        if !(speaker_is_here && self.status.online) {
+            return;
+        }
+        self.trail.push_back((now, mark));
+        while self.trail.front().is_some_and(|(at, _)| now.saturating_sub(*at) >= LISTENER_LAG_MS)
+            && let Some((_, mark)) = self.trail.pop_front()
+        {
+            self.told = Told::new(mark);
+            self.note_at.get_or_insert(now + NOTE_EVERY_MS);
+        }
+    }
+
+    async fn take_over(&mut self, now: u64) {
+        self.trail.clear();
+        (self.ask_at, self.asked, self.pump, self.give) = (Some(now), None, true, true);
+        self.fresh = true;
+        for (_, message) in std::mem::take(&mut self.kept) {
+            self.take_in(message).await;
+        }
+    }
+}
