@@ -5,6 +5,7 @@ mod board;
 pub mod cli;
 mod clock;
 mod driver;
+mod life;
 pub mod logging;
 mod machine;
 mod posplus;

@@ -17,6 +17,7 @@ use super::board::{self, BoardLink};
 use super::clock::{self, Uptime};
 use super::driver::upkeep::{SCRUB_NOTE, Upkeep};
 use super::driver::{Driver, Ears, Parts};
+use super::life;
 use super::machine::{MACHINE_NOTE, Machine};
 use super::posplus::Posplus;
 use crate::api::{self, AgentStatus, ApiCommand, ApiContext, BoardStatus, LogRing};
@@ -83,14 +84,16 @@ async fn live(
     log: LogRing,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let (opened, store_heard) = open(uptime, manager, alerts, board, &folder).await?;
+    let supervisor = Arc::new(Supervisor::of_environment());
+    let (opened, store_heard) = open(uptime, manager, alerts, board, &folder, &supervisor).await?;
     let store = opened.store.clone();
     let token = folder.load_or_create_api_token()?;
     let listener = bind_api(&opened.manager).await?;
     announce_start(opened.manager.config(), opened.identity.till(), listener.local_addr()?, &folder);
 
     let (commands, commands_heard) = mpsc::channel(32);
-    let (driver, ears, status) = assemble(opened, store_heard, commands_heard)?;
+    let (silent, silence) = watch::channel(None);
+    let (driver, ears, status) = assemble(opened, store_heard, silence, commands_heard)?;
     let (stop_driver, driver_stops) = oneshot::channel::<()>();
     let driver = tokio::spawn(driver.run(ears, driver_stops));
     let (stop_api, api_stops) = oneshot::channel::<()>();
@@ -100,9 +103,8 @@ async fn live(
         let _ = api_stops.await;
     }));
 
-    let supervisor = Arc::new(Supervisor::of_environment());
     supervisor.ready();
-    tokio::spawn(show_life(supervisor.clone(), store.clone()));
+    tokio::spawn(life::show(supervisor.clone(), store.clone(), silent));
 
     let mut driver = driver;
     let outcome = tokio::select! {
@@ -126,15 +128,6 @@ async fn live(
     outcome
 }
 
-/// Tells the supervisor that the agent lives: this runtime, for it does the telling, and the store's thread, for it has answered.
-async fn show_life(supervisor: Arc<Supervisor>, store: Store) {
-    let Some(every) = supervisor.alive_every() else { return };
-    while store.beat().await.is_ok() {
-        supervisor.alive();
-        tokio::time::sleep(every).await;
-    }
-}
-
 /// What must be there before anything is bound.
 struct Opened {
     uptime: Uptime,
@@ -152,13 +145,16 @@ async fn open(
     mut alerts: Alerts,
     board: BoardLink,
     folder: &DataDir,
+    supervisor: &Supervisor,
 ) -> anyhow::Result<(Opened, mpsc::UnboundedReceiver<StoreEvent>)> {
     let machine = Machine::this();
     let moved = leave_identity_of_other_box(folder, &machine)?;
     let identity = Identity::from_private(*folder.load_or_create_till_key()?.as_bytes())?;
     let (events, heard) = mpsc::unbounded_channel();
     let clock: Clock = Arc::new(clock::now);
-    let store = Store::spawn(store_options(folder, manager.config(), &identity), clock, events)?;
+    let options = store_options(folder, manager.config(), &identity);
+    let opening = tokio::task::spawn_blocking(move || Store::spawn(options, clock, events));
+    let store = life::start(supervisor, opening).await?;
     for (key, value) in [(IDENTITY_NOTE, manager.identity_json()), (MACHINE_NOTE, machine.to_note())] {
         let note = Remember::Note { key: key.into(), value: Some(value) };
         if let Err(error) = store.submit(Request::Remember(note)).await {
@@ -187,6 +183,7 @@ async fn bind_api(manager: &ConfigManager) -> anyhow::Result<TcpListener> {
 fn assemble(
     opened: Opened,
     store: mpsc::UnboundedReceiver<StoreEvent>,
+    silence: watch::Receiver<Option<Duration>>,
     commands: mpsc::Receiver<ApiCommand>,
 ) -> anyhow::Result<(Driver, Ears, watch::Receiver<Arc<AgentStatus>>)> {
     let Opened { uptime, manager, alerts, identity, store: handle, known, board } = opened;
@@ -242,7 +239,7 @@ fn assemble(
         config: manager,
         board,
     });
-    let ears = Ears { mesh: mesh_heard, store, discovery: discovery_heard, commands, board: reports };
+    let ears = Ears { mesh: mesh_heard, store, silence, discovery: discovery_heard, commands, board: reports };
     Ok((driver, ears, status_seen))
 }
 

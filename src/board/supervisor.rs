@@ -46,6 +46,11 @@ impl Supervisor {
         self.say("WATCHDOG=1");
     }
 
+    /// The start goes on and needs more time: this long from now.
+    pub fn more_time(&self, time: Duration) {
+        self.say(&format!("EXTEND_TIMEOUT_USEC={}", time.as_micros()));
+    }
+
     /// How often a sign of life is due: three for each time that it is waited for.
     #[must_use]
     pub fn alive_every(&self) -> Option<Duration> {

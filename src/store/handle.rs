@@ -17,7 +17,7 @@ use super::error::StoreError;
 use super::reader::Reader;
 use super::request::{Committed, Entropy, Now, Reply, Request, StoreOptions};
 use super::snapshot::Giving;
-use super::writer::{Job, ReadJob, Writer, read_all};
+use super::writer::{BATCH_BYTES_MAX, Job, ReadJob, Writer, read_all};
 
 /// The most requests, and the most readings, that wait.
 const WAITING_MAX: usize = 10_000;
@@ -113,7 +113,16 @@ impl Store {
         let jobs = Queue { send, waiting: Arc::default() };
         let (send, receive_reads) = channel();
         let reads = Queue { send, waiting: Arc::default() };
-        let writer = Writer { db, jobs: receive, waiting: jobs.waiting.clone(), clock, events, changes, health };
+        let writer = Writer {
+            db,
+            jobs: receive,
+            waiting: jobs.waiting.clone(),
+            clock,
+            events,
+            changes,
+            health,
+            batch_bytes: BATCH_BYTES_MAX,
+        };
         let reading = reads.waiting.clone();
         thread::Builder::new().name("till-store".into()).spawn(move || writer.run())?;
         thread::Builder::new().name("till-read".into()).spawn(move || read_all(reader, &receive_reads, &reading))?;

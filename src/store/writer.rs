@@ -20,7 +20,13 @@ use super::request::{Committed, Reply, Request};
 const BATCH_REQUESTS_MAX: usize = 256;
 
 /// About the most bytes of one commit, so that no sale waits long behind a catch-up.
-const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+pub(super) const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// What a commit may hold on the slowest card.
+const BATCH_BYTES_MIN: usize = 256 * 1024;
+
+/// A commit that took longer makes the next ones smaller; one that took a quarter of it makes them larger.
+const COMMIT_TIME: Duration = Duration::from_millis(500);
 
 /// How often writing is tried again after a failure when no request does so.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
@@ -52,6 +58,8 @@ pub(super) struct Writer {
     pub(super) events: mpsc::UnboundedSender<StoreEvent>,
     pub(super) changes: watch::Sender<u64>,
     pub(super) health: watch::Sender<StoreHealth>,
+    /// About the most bytes of the next commit.
+    pub(super) batch_bytes: usize,
 }
 
 /// Requests that share a commit.
@@ -77,15 +85,15 @@ impl Batch {
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.requests.len() >= BATCH_REQUESTS_MAX || self.bytes >= BATCH_BYTES_MAX || self.closing.is_some()
+    fn is_full(&self, bytes_max: usize) -> bool {
+        self.requests.len() >= BATCH_REQUESTS_MAX || self.bytes >= bytes_max || self.closing.is_some()
     }
 
     /// The first job and what waits behind it, as far as it fits one commit.
-    fn gather(first: Job, jobs: &Receiver<Job>) -> Self {
+    fn gather(first: Job, jobs: &Receiver<Job>, bytes_max: usize) -> Self {
         let mut batch = Self::default();
         batch.add(first);
-        while !batch.is_full()
+        while !batch.is_full(bytes_max)
             && let Ok(job) = jobs.try_recv()
         {
             batch.add(job);
@@ -104,6 +112,18 @@ fn weight(request: &Request) -> usize {
     }
 }
 
+/// About the most bytes of the next commit, after one of so many that took so long.
+fn next_batch(limit: usize, bytes: usize, took: Duration) -> usize {
+    if took > COMMIT_TIME {
+        // Halved from what was too much, which may have been far below the limit.
+        (bytes.min(limit) / 2).max(BATCH_BYTES_MIN)
+    } else if took < COMMIT_TIME / 4 {
+        (limit * 2).min(BATCH_BYTES_MAX)
+    } else {
+        limit
+    }
+}
+
 impl Writer {
     /// Works until it is told to close or nobody holds the store any more.
     pub(super) fn run(mut self) {
@@ -119,7 +139,7 @@ impl Writer {
             };
             match first {
                 Ok(job) => {
-                    let batch = Batch::gather(job, &self.jobs);
+                    let batch = Batch::gather(job, &self.jobs, self.batch_bytes);
                     closing = self.commit(batch);
                 }
                 Err(RecvTimeoutError::Timeout) => {
@@ -139,11 +159,13 @@ impl Writer {
     }
 
     fn commit(&mut self, batch: Batch) -> Option<oneshot::Sender<()>> {
-        let Batch { requests, answers, closing, .. } = batch;
+        let Batch { requests, answers, bytes, closing } = batch;
         if requests.is_empty() {
             return closing;
         }
+        let began = Instant::now();
         let executed = self.db.execute(requests, (self.clock)());
+        self.batch_bytes = next_batch(self.batch_bytes, bytes, began.elapsed());
         self.waiting.fetch_sub(answers.len(), Ordering::Relaxed);
         self.set_health(executed.replies.iter().find_map(|r| r.as_ref().err().filter(|e| e.is_fault())).cloned());
         self.publish(executed.committed);
@@ -219,9 +241,20 @@ mod tests {
     fn what_waits_shares_a_commit_up_to_a_limit() {
         let (send, jobs) = channel();
         (0..300).for_each(|_| send.send(job()).unwrap());
-        let batch = Batch::gather(job(), &jobs);
+        let batch = Batch::gather(job(), &jobs, BATCH_BYTES_MAX);
         assert_eq!((batch.requests.len(), batch.answers.len()), (BATCH_REQUESTS_MAX, BATCH_REQUESTS_MAX));
-        assert_eq!(Batch::gather(job(), &jobs).requests.len(), 300 - (BATCH_REQUESTS_MAX - 1) + 1);
+        assert_eq!(Batch::gather(job(), &jobs, BATCH_BYTES_MAX).requests.len(), 300 - (BATCH_REQUESTS_MAX - 1) + 1);
+    }
+
+    #[test]
+    fn a_slow_card_is_given_less_at_once_and_more_again_when_it_is_quick() {
+        let (slow, quick) = (COMMIT_TIME * 2, COMMIT_TIME / 8);
+        assert_eq!(next_batch(BATCH_BYTES_MAX, BATCH_BYTES_MAX, slow), BATCH_BYTES_MAX / 2);
+        assert_eq!(next_batch(BATCH_BYTES_MAX, 1_000_000, slow), 500_000);
+        assert_eq!(next_batch(BATCH_BYTES_MAX, 512, slow), BATCH_BYTES_MIN);
+        assert_eq!(next_batch(400_000, 512, COMMIT_TIME / 2), 400_000);
+        assert_eq!(next_batch(BATCH_BYTES_MIN, 512, quick), 2 * BATCH_BYTES_MIN);
+        assert_eq!(next_batch(BATCH_BYTES_MAX, 512, quick), BATCH_BYTES_MAX);
     }
 
     #[test]
@@ -230,7 +263,7 @@ mod tests {
         let (closed, _) = oneshot::channel();
         send.send(Job::Close(closed)).unwrap();
         send.send(job()).unwrap();
-        let batch = Batch::gather(job(), &jobs);
+        let batch = Batch::gather(job(), &jobs, BATCH_BYTES_MAX);
         assert_eq!(batch.requests.len(), 1);
         assert!(batch.closing.is_some());
     }

@@ -157,9 +157,19 @@ impl Service {
         }
     }
 
+    /// Hears a sign of life before the supervisor would end it.
+    pub(crate) fn lives(&mut self) {
+        let (patience, heard) = (seconds("WatchdogSec"), self.heard.len());
+        while self.heard.len() == heard {
+            let left = patience.saturating_sub(self.alive.elapsed());
+            assert!(self.hear(left), "no sign of life; log:\n{}", self.log());
+        }
+        assert_eq!(self.heard.last().map(String::as_str), Some("WATCHDOG=1"));
+    }
+
     /// Watches until the agent has been silent for too long, and ends it as the unit says.
     pub(crate) fn watch_until_silent(&mut self) {
-        let (patience, end) = (seconds("WatchdogSec"), Instant::now() + PATIENCE);
+        let (patience, end) = (seconds("WatchdogSec"), Instant::now() + 2 * PATIENCE);
         while self.alive.elapsed() < patience {
             let left = patience.saturating_sub(self.alive.elapsed());
             self.hear(left);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
@@ -200,6 +201,12 @@ impl Driver {
                 self.set_alert(Code::StoreFault, "", fault.map(|error| error.to_string()));
             }
         }
+    }
+
+    /// The card takes long over a write, or has done it. Whoever waits for a sale is to see why.
+    pub(super) fn on_silence(&mut self, silent: Option<Duration>) {
+        let cause = silent.map(|since| format!("the disk has not answered for {} s", since.as_secs()));
+        self.set_alert(Code::StoreFault, "disk", cause);
     }
 
     /// Also where another till found the fork: whoever looks at any till is to see it.

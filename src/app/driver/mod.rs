@@ -12,6 +12,7 @@ pub(super) mod upkeep;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
@@ -64,6 +65,8 @@ pub(super) struct Parts {
 pub(super) struct Ears {
     pub(super) mesh: mpsc::Receiver<MeshEvent>,
     pub(super) store: mpsc::UnboundedReceiver<StoreEvent>,
+    /// For how long the store's thread has not answered, where that is a fault.
+    pub(super) silence: watch::Receiver<Option<Duration>>,
     pub(super) discovery: mpsc::Receiver<DiscoveryEvent>,
     pub(super) commands: mpsc::Receiver<ApiCommand>,
     pub(super) board: watch::Receiver<Report>,
@@ -256,6 +259,10 @@ impl Driver {
             tokio::select! {
                 Some(event) = ears.mesh.recv() => self.on_mesh(event),
                 Some(event) = ears.store.recv() => self.on_store(event),
+                Ok(()) = ears.silence.changed() => {
+                    let silent = *ears.silence.borrow_and_update();
+                    self.on_silence(silent);
+                }
                 Some(answer) = self.answered.recv() => self.on_answer(answer),
                 Some(event) = ears.discovery.recv() => self.on_discovery(event),
                 Some(command) = ears.commands.recv() => self.on_command(command),
