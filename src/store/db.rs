@@ -151,6 +151,13 @@ impl Db {
         Ok(())
     }
 
+    /// Gives back the memory of pages that are kept at hand: the system has them too, as long as it has room.
+    pub(super) fn rest(&self) {
+        if let Err(error) = self.conn.execute_batch("PRAGMA shrink_memory") {
+            tracing::debug!(%error, "memory is kept");
+        }
+    }
+
     fn transact<T>(
         &mut self,
         now: Now,

@@ -31,6 +31,9 @@ const COMMIT_TIME: Duration = Duration::from_millis(500);
 /// How often writing is tried again after a failure when no request does so.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
+/// After so long without work, the pages that the database keeps at hand are given back.
+const REST_AFTER: Duration = Duration::from_secs(10);
+
 /// What the writer is given.
 pub(super) enum Job {
     /// A request, and where its answer goes.
@@ -127,7 +130,7 @@ fn next_batch(limit: usize, bytes: usize, took: Duration) -> usize {
 impl Writer {
     /// Works until it is told to close or nobody holds the store any more.
     pub(super) fn run(mut self) {
-        let (mut closing, mut probe_at) = (None, None);
+        let (mut closing, mut probe_at, mut worked) = (None, None, None);
         while closing.is_none() {
             let first = if self.health.borrow().fault.is_some() {
                 // By the clock, not by silence: a watchdog asks more often than this for a sign of life.
@@ -140,6 +143,13 @@ impl Writer {
             match first {
                 Ok(job) => {
                     let batch = Batch::gather(job, &self.jobs, self.batch_bytes);
+                    // Signs of life are asked for more often than that, so this needs no alarm of its own.
+                    if !batch.requests.is_empty() {
+                        worked = Some(Instant::now());
+                    } else if worked.is_some_and(|at: Instant| at.elapsed() >= REST_AFTER) {
+                        worked = None;
+                        self.db.rest();
+                    }
                     closing = self.commit(batch);
                 }
                 Err(RecvTimeoutError::Timeout) => {

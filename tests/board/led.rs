@@ -117,8 +117,9 @@ fn a_card_that_takes_long_is_shown_and_the_agent_lives_on() {
     while began.elapsed() < LIE_MAX {
         till.lives();
     }
-    let alerts = till.status()["alerts"].clone();
-    assert_eq!((&alerts[0]["code"], &alerts[0]["subject"]), (&json!("storeFault"), &json!("disk")), "{alerts}");
+    let status = till.status();
+    let mut alerts = status["alerts"].as_array().into_iter().flatten();
+    assert!(alerts.any(|alert| alert["code"] == "storeFault" && alert["subject"] == "disk"), "{status}");
     std::fs::remove_file(root.path().join("stall")).unwrap();
     assert!(writer.join().unwrap());
     shows(&root, "ACT", "on");
