@@ -90,7 +90,7 @@ impl Db {
         let mut db = Self { conn, options: options.clone(), entropy, memory, origin, stale: false, _lock: lock };
         db.transact(now, |work, total| {
             discard_staged(work.conn)?;
-            let taken = if Mutant::NeverRetryHeld.is_on() { 0 } else { work.retry_held()? };
+            let taken = work.retry_held()?;
             total.merge(std::mem::take(&mut work.done));
             Ok(taken)
         })?;

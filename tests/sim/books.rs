@@ -20,6 +20,10 @@ pub(crate) struct Books {
     acked: BTreeSet<Key>,
     /// Of those, the ones whose last card is gone: they may be lost.
     lost: BTreeSet<Key>,
+    /// The numbers of tickets, as they were stored.
+    numbers: BTreeMap<Key, String>,
+    /// Tickets whose last card is gone, whether a client was told of them or not.
+    gone: BTreeSet<Key>,
     /// Records of the simulator's own making, as if a till beyond the simulation had made them.
     foreign: BTreeSet<Uuid>,
     /// Tills of one name and key may have sold under one number.
@@ -38,6 +42,11 @@ impl Books {
         self.foreign.insert(id);
     }
 
+    /// A till has stored tickets under these numbers.
+    pub(crate) fn number(&mut self, numbers: impl IntoIterator<Item = (Key, String)>) {
+        self.numbers.extend(numbers);
+    }
+
     /// Clients were told that these are stored.
     pub(crate) fn acknowledge(&mut self, keys: impl IntoIterator<Item = Key>) {
         self.acked.extend(keys);
@@ -49,9 +58,15 @@ impl Books {
 
     /// What was on a card that is gone, and is on none of the others, may be lost.
     pub(crate) fn card_is_gone(&mut self, card: &BTreeSet<Key>, others: &[&BTreeSet<Key>]) {
-        let gone =
-            card.iter().filter(|key| self.acked.contains(*key) && !others.iter().any(|other| other.contains(*key)));
-        self.lost.extend(gone.copied().collect::<Vec<_>>());
+        let gone = card.iter().filter(|key| !others.iter().any(|other| other.contains(*key)));
+        for key in gone.copied() {
+            if self.acked.contains(&key) {
+                self.lost.insert(key);
+            }
+            if self.numbers.contains_key(&key) {
+                self.gone.insert(key);
+            }
+        }
     }
 
     /// Holds a till's database against the books.
@@ -112,17 +127,28 @@ impl Books {
         if asked.iter().any(is_it) { Ok(()) } else { Err(format!("nobody asked for {id} as it is: {body:?}")) }
     }
 
-    /// Ticket numbers are gapless per origin and day, and none is there twice.
+    /// Ticket numbers are gapless per origin and day but for tickets whose last card is gone, and none is there twice.
     fn check_numbers(&self, rows: &Rows) -> Result<(), String> {
+        let here = rows.iter().filter_map(|((id, _), row)| match &row.body {
+            Body::Ticket(ticket) if !self.foreign.contains(id) => Some(&ticket.number),
+            _ => None,
+        });
+        let gone = self.gone.iter().filter(|key| !rows.contains_key(*key)).filter_map(|key| self.numbers.get(key));
         let mut series: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-        for ((id, _), row) in rows {
-            if let Body::Ticket(ticket) = &row.body
-                && !self.foreign.contains(id)
-            {
-                let (day, number) = ticket.number.rsplit_once('-').ok_or("a number without a dash")?;
-                series.entry(day).or_default().push(number.parse().map_err(|_| format!("number {}", ticket.number))?);
+        let mut most: BTreeMap<&str, u64> = BTreeMap::new();
+        for (text, is_here) in here.map(|text| (text, true)).chain(gone.map(|text| (text, false))) {
+            let (day, number) = text.rsplit_once('-').ok_or("a number without a dash")?;
+            let number = number.parse().map_err(|_| format!("number {text}"))?;
+            series.entry(day).or_default().push(number);
+            if is_here {
+                most.insert(day, number.max(most.get(day).copied().unwrap_or(0)));
             }
         }
+        // After the last ticket that is here nothing is missing.
+        for (day, numbers) in &mut series {
+            numbers.retain(|number| most.get(day).is_some_and(|most| number <= most));
+        }
+        series.retain(|_, numbers| !numbers.is_empty());
         for (day, mut numbers) in series {
             numbers.sort_unstable();
             let count = numbers.len() as u64;

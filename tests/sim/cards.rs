@@ -7,6 +7,7 @@ use tillmesh::model::vector::VersionVector;
 use tillmesh::store;
 
 use crate::books::Key;
+use crate::dump::Look;
 use crate::faults::TILLS_MAX;
 use crate::vfs::Image;
 use crate::world::{Event, World};
@@ -18,6 +19,20 @@ const DATABASE: &str = "till.db";
 const COPY: &str = "copy.db";
 
 impl World {
+    /// What the agent knew to be on the card is still there.
+    pub(crate) fn check_card(&mut self, number: usize) -> Result<(), String> {
+        let till = &mut self.tills[number];
+        if till.failing.is_some() {
+            return Ok(());
+        }
+        let found = Look::open(&till.options().path)?.records()?;
+        if let Some((id, _)) = till.card.difference(&found).next() {
+            return Err(format!("till {number} has lost {id}, which was on its card"));
+        }
+        till.card = found;
+        Ok(())
+    }
+
     /// The card of a till is copied as it is, while the agent runs.
     pub(crate) fn copy_card(&mut self) {
         let Some(till) = self.running() else { return };

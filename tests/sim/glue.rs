@@ -14,6 +14,7 @@ use tillmesh::sync::{
 };
 use tillmesh::wire::message;
 
+use crate::books;
 use crate::rng::Rng;
 
 /// Acks of others are kept at most this often, as the driver does.
@@ -55,6 +56,8 @@ pub(crate) struct Told {
     pub(crate) answers: Vec<(ClientId, Result<Reply, StoreError>)>,
     /// Records that are now on the card: id and content hash.
     pub(crate) records: Vec<(Uuid, [u8; 32])>,
+    /// The numbers of tickets among them that are this till's own.
+    pub(crate) numbers: Vec<(books::Key, String)>,
     /// Whether the disk failed.
     pub(crate) failed: bool,
     pub(crate) compacted: usize,
@@ -335,7 +338,9 @@ impl Agent {
         let committed = done.committed;
         if let Some(origin) = committed.origin {
             told.inputs.push(Input::Origin(origin));
-            told.records.extend(self.records_in_logs());
+            let ops = self.ops_in_logs();
+            told.records.extend(ops.iter().filter_map(record));
+            told.numbers.extend(ops.iter().filter_map(numbered));
         }
         if let Some((origin, before)) = self.ahead {
             let writes = committed.local.as_ref().is_some_and(|batch| batch.origin == origin);
@@ -346,6 +351,7 @@ impl Agent {
         }
         if let Some(batch) = committed.local {
             told.records.extend(batch.ops.iter().filter_map(record));
+            told.numbers.extend(batch.ops.iter().filter_map(numbered));
             told.inputs.push(Input::Committed(batch));
         }
         told.changed = committed.logs.is_some();
@@ -361,15 +367,16 @@ impl Agent {
     }
 
     /// What the logs carry. A commit in which the origin changes tells of the ops before the change by their head alone.
-    fn records_in_logs(&self) -> Vec<(Uuid, [u8; 32])> {
+    fn ops_in_logs(&self) -> Vec<Op> {
         let mut found = Vec::new();
         for (origin, head) in self.reader.vector().unwrap_or_default().0 {
             let mut from = 1;
             while from <= head.seq {
                 from = match self.reader.ops(origin, from, BATCH_OPS_MAX, usize::MAX) {
                     Ok(OpsRead::Batch(batch)) => {
-                        found.extend(batch.ops.iter().filter_map(record));
-                        batch.after().seq + 1
+                        let next = batch.after().seq + 1;
+                        found.extend(batch.ops);
+                        next
                     }
                     Ok(OpsRead::Compacted(floor)) => floor + 1,
                     Ok(OpsRead::Nothing) | Err(_) => break,
@@ -420,6 +427,14 @@ fn later(request: &Request) -> Option<Option<Uuid>> {
         Request::Edit { change: Change::Put(values) | Change::Patch(values), .. } => {
             values.contains_key(LATER_FIELD).then_some(None)
         }
+        _ => None,
+    }
+}
+
+/// A ticket's number, where an op carries one.
+fn numbered(op: &Op) -> Option<(books::Key, String)> {
+    match (op.kind == kind::TICKET).then(|| Body::from_op(op)) {
+        Some(Ok(Body::Ticket(ticket))) => Some(((ticket.id, content_hash(&op.body)), ticket.number)),
         _ => None,
     }
 }

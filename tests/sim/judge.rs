@@ -131,10 +131,11 @@ impl World {
     /// What a till compacts, every till that it waits for holds. What others had compacted it may take over in a snapshot or a branch.
     pub(crate) fn check_floors(&mut self, till: usize, by_compaction: bool) -> Result<(), String> {
         if self.tills[till].failing.is_some() {
+            self.tills[till].floors = None;
             return Ok(());
         }
         let floors: BTreeMap<Origin, Seq> = self.look(till)?.floors()?.into_iter().collect();
-        let before = std::mem::replace(&mut self.tills[till].floors, floors.clone());
+        let Some(before) = self.tills[till].floors.replace(floors.clone()) else { return Ok(()) };
         let Some(agent) = self.tills[till].agent.as_ref().filter(|_| by_compaction) else { return Ok(()) };
         let Ok(roster) = agent.reader.roster() else { return Ok(()) };
         let heard = self.look(till)?.heard_of(agent.running_ms(self.now))?;

@@ -218,11 +218,10 @@ impl Totals {
             }
             Err((error, _)) => {
                 self.failures += 1;
+                println!("seed {seed}: {error}");
                 if self.failed.len() < FAILURES_SHOWN {
                     let steps = run_seed(seed, Recording::Steps).err().map(|(_, steps)| steps).unwrap_or_default();
                     self.failed.push((seed, error, steps));
-                } else {
-                    println!("seed {seed}: {error}");
                 }
             }
         }

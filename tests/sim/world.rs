@@ -12,7 +12,7 @@ use tillmesh::model::id::{BootId, Origin, TillId, Uuid};
 use tillmesh::model::level::LEVEL;
 use tillmesh::model::op::Seq;
 use tillmesh::model::vector::VersionVector;
-use tillmesh::store::{Author, Now, StoreOptions};
+use tillmesh::store::{Author, Now, StoreError, StoreOptions};
 use tillmesh::sync::{Event as SyncEvent, LinkId, MonoMs};
 
 use crate::books::{Books, Key};
@@ -94,7 +94,7 @@ pub(crate) struct Till {
     /// Running time that has passed while it was off: as after years of use.
     pub(crate) leap_ms: u64,
     /// How far its logs were compacted when that was last looked at.
-    pub(crate) floors: BTreeMap<Origin, Seq>,
+    pub(crate) floors: Option<BTreeMap<Origin, Seq>>,
     /// It was not there all the time with all that it ever held: others need not have waited for it.
     pub(crate) late: bool,
     /// Where its logs stood when that was last looked at.
@@ -252,7 +252,7 @@ impl World {
             level,
             backup: None,
             leap_ms: 0,
-            floors: BTreeMap::new(),
+            floors: None,
             late: self.now > 1_000,
             heads: VersionVector::default(),
             clock_off_ms,
@@ -290,9 +290,16 @@ impl World {
         let mut rng = self.rng.fork(self.queued << 8 | number as u64);
         let till = &self.tills[number];
         let options = till.options();
+        // As the store does with a real file, which this disk is not.
+        let written = till.disk.write_again("till.db-wal");
         let held = |look: Result<Look, String>| look.and_then(|look| look.held_notes()).unwrap_or(0);
         let waiting = till.level == LEVEL && self.plan.older > 0 && held(Look::open(&options.path)) > 0;
-        match Agent::open(&options, self.now, wall, &mut rng) {
+        let opened = if written {
+            Agent::open(&options, self.now, wall, &mut rng)
+        } else {
+            Err(StoreError::Io("its log cannot be written again".to_owned()))
+        };
+        match opened {
             Ok(mut agent) => {
                 self.say(|| format!("till {number} starts, boot {}, origin {}", agent.boot, agent.origin()));
                 agent.leap(std::mem::take(&mut self.tills[number].leap_ms), self.now);
@@ -314,20 +321,6 @@ impl World {
             }
             Err(error) => Err(format!("till {number} does not start: {error}")),
         }
-    }
-
-    /// What the agent knew to be on the card is still there.
-    fn check_card(&mut self, number: usize) -> Result<(), String> {
-        let till = &mut self.tills[number];
-        if till.failing.is_some() {
-            return Ok(());
-        }
-        let found = Look::open(&till.options().path)?.records()?;
-        if let Some((id, _)) = till.card.difference(&found).next() {
-            return Err(format!("till {number} has lost {id}, which was on its card"));
-        }
-        till.card = found;
-        Ok(())
     }
 
     /// Stops a till. Where the power is cut, what was not synced is lost, and nobody is told; else its links end.
@@ -511,6 +504,7 @@ impl World {
         };
         let said_later = told.later.iter().any(is_new);
         till.card.extend(told.records.iter().copied());
+        self.books.number(told.numbers.iter().cloned());
         let at = agent.told_at.max(now + wait);
         agent.told_at = at;
         if told.compacted > 0 {

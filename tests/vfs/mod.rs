@@ -120,6 +120,21 @@ impl Disk {
         self.state().plan = Some(Plan { fault, after, times });
     }
 
+    /// Writes what the system sees of a file once more, and makes it durable; whether that could be done.
+    pub(crate) fn write_again(&self, name: &str) -> bool {
+        let mut state = self.state();
+        let Some(data) = state.files.get(name).filter(|bytes| !bytes.is_empty()).map(|bytes| bytes.as_slice().into())
+        else {
+            return true;
+        };
+        if state.fails(Fault::Write) {
+            return false;
+        }
+        state.change(name, Op::Write { at: 0, data });
+        state.change(name, Op::Sync);
+        true
+    }
+
     /// Ends the fault that was planned, whether it came or not.
     pub(crate) fn mend(&self) {
         self.state().plan = None;

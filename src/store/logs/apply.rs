@@ -172,6 +172,9 @@ impl Work<'_> {
 
     /// Applies held ops that this version understands; how many.
     pub(in crate::store) fn retry_held(&mut self) -> Result<usize, StoreError> {
+        if Mutant::NeverRetryHeld.is_on() {
+            return Ok(0);
+        }
         let keys: Vec<[u8; 32]> = {
             // What is uncovered is authored as it is held, or covered: then its turn comes.
             let sql = "SELECT hash FROM held WHERE hash NOT IN (SELECT ref FROM uncovered WHERE tbl = ?1)";

@@ -35,6 +35,8 @@ impl Work<'_> {
             Taking::Logs { closes, logs } => {
                 self.install(session, closes, logs)?;
                 uncovered::cover(self.conn, session)?;
+                // What came as held, and waited to be covered.
+                self.retry_held()?;
                 self.look_for_awaited().map(|()| Reply::Done)
             }
         }

@@ -309,6 +309,33 @@ fn what_a_later_version_has_goes_through_an_earlier_one() {
     assert_eq!(older.reader().notes().unwrap(), newer.reader().notes().unwrap());
 }
 
+/// An update in the middle of a snapshot: what came as held waits to be covered, or to be authored, and is applied then.
+#[cfg(feature = "next")]
+#[test]
+fn what_is_held_of_an_unfinished_snapshot_is_applied_once_it_is_covered() {
+    let (mut newer, mut covered, mut authored) = (Till::new(1), Till::new(2), Till::new(3));
+    newer.ask(Request::Note { id: uuid(5), text: "closed at noon".into() }).unwrap();
+    trade(&mut newer, 1);
+    for till in [&mut covered, &mut authored] {
+        till.options.level = 1;
+        till.restart();
+        // All of the giver's rows, but not its logs.
+        give_up(till, &mut newer.db().giver(), 1);
+        till.options.level = 2;
+        till.restart();
+        assert_eq!(till.reader().notes().unwrap(), []);
+    }
+    let notes = newer.reader().notes().unwrap();
+    take(&mut covered, &mut newer.db().giver(), 2, usize::MAX);
+    assert_eq!((covered.reader().notes().unwrap(), notes.len()), (notes.clone(), 1));
+    assert_eq!(covered.reader().counts().unwrap().held, 1, "what no version knows");
+    while authored.reader().uncovered().unwrap() > 0 {
+        authored.ask(Request::Adopt { rows_max: 64 }).unwrap();
+    }
+    assert_eq!(authored.reader().notes().unwrap(), notes);
+    assert_eq!(authored.reader().counts().unwrap().held, 1);
+}
+
 #[test]
 fn a_giver_holds_two_snapshots_for_a_while() {
     let mut till = Till::new(1);
