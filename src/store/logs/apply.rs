@@ -9,7 +9,6 @@ use crate::model::mutant::Mutant;
 use crate::model::op::{Body, Head, HoldReason, Op, OpBatch, RunningHash};
 use crate::model::posplus::is_posplus;
 use crate::model::state::State;
-use crate::sync::table;
 
 use super::super::entity;
 use super::super::error::StoreError;
@@ -176,18 +175,18 @@ impl Work<'_> {
             return Ok(0);
         }
         let keys: Vec<[u8; 32]> = {
-            // What is uncovered is authored as it is held, or covered: then its turn comes.
-            let sql = "SELECT hash FROM held WHERE hash NOT IN (SELECT ref FROM uncovered WHERE tbl = ?1)";
-            let mut statement = self.conn.prepare(sql)?;
-            statement.query_map([table::HELD], |row| row.get(0))?.collect::<Result<_, _>>()?
+            let mut statement = self.conn.prepare("SELECT hash FROM held")?;
+            statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?
         };
         let mut taken = 0;
         for key in keys {
             let Some(op) = held_op(self.conn, key)? else { continue };
             let Ok(body) = record::read_at(&op, self.level) else { continue };
-            // Its place in the chain of tickets is not known any more: a predecessor that is here is found by its hash.
-            self.fold(&body, &op, &mut [0; 32])?;
             self.conn.execute("DELETE FROM held WHERE hash = ?1", [key])?;
+            if !self.take_up(key, &op)? {
+                // Its place in the chain of tickets is not known any more: a predecessor that is here is found by its hash.
+                self.fold(&body, &op, &mut [0; 32])?;
+            }
             taken += 1;
         }
         self.settle()?;

@@ -28,7 +28,6 @@ impl Work<'_> {
             self.adopt_row(&uncovered)?;
             uncovered::remove(self.conn, &uncovered)?;
         }
-        self.retry_held()?;
         Ok(Reply::Adopted { left: uncovered::count(self.conn)? })
     }
 

@@ -35,8 +35,6 @@ impl Work<'_> {
             Taking::Logs { closes, logs } => {
                 self.install(session, closes, logs)?;
                 uncovered::cover(self.conn, session)?;
-                // What came as held, and waited to be covered.
-                self.retry_held()?;
                 self.look_for_awaited().map(|()| Reply::Done)
             }
         }
@@ -57,6 +55,19 @@ impl Work<'_> {
             }
         }
         Ok(Reply::Done)
+    }
+
+    /// Joins in what was held of a snapshot that was not finished, and is understood now: what it changes is uncovered in its place.
+    /// False where it was not of such a snapshot.
+    pub(in crate::store) fn take_up(&mut self, key: [u8; 32], op: &Op) -> Result<bool, StoreError> {
+        let held = Uncovered { table: table::HELD, row: Value::Blob(key.to_vec()) };
+        let Some(session) = uncovered::session(self.conn, &held)? else { return Ok(false) };
+        uncovered::remove(self.conn, &held)?;
+        let joined = self.take_row(op)?;
+        if joined.changed {
+            uncovered::note(self.conn, &joined.of, session)?;
+        }
+        Ok(true)
     }
 
     fn take_row(&mut self, op: &Op) -> Result<Joined, StoreError> {
