@@ -4,6 +4,7 @@ mod alerts;
 mod board;
 pub mod cli;
 mod clock;
+mod doctor;
 mod driver;
 mod life;
 pub mod logging;

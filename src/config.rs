@@ -36,7 +36,7 @@ use serde_json::{Value, json};
 
 pub use self::address::{Ipv4Net, Ipv4NetError, MESH_PORT, PeerAddress, PeerAddressError};
 use self::document::{Document, FILE_BYTES_MAX, Lookup};
-pub use self::folder::{ApiToken, DataDir, DataDirLock, FolderError, TillKey};
+pub use self::folder::{ApiToken, DataDir, DataDirLock, FolderError, TillKey, TokenScope};
 pub use self::key::{KeyError, StoreKey};
 pub use self::problem::{ConfigError, Problem, Problems};
 pub use self::system::{Country, Passphrase, SshKey, Ssid, System, SystemError, Wifi};

@@ -11,18 +11,18 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use tillmesh::api::LogRing;
 use tillmesh::app::cli::{
-    self, BackupOptions, DemoOptions, LedAction, ReservationFormat, SetupOptions, ShopOptions, StoreNewOptions, Target,
-    TillOptions,
+    self, BackupOptions, DemoOptions, LedAction, LogOptions, ReservationFormat, SetupOptions, ShopOptions,
+    StoreNewOptions, Target, TillOptions,
 };
 use tillmesh::app::{RunOptions, logging};
-use tillmesh::config::{DEFAULT_CURRENCY, DEFAULT_STORE_NAME, DEFAULT_TIME_ZONE, DataDir, FolderError};
+use tillmesh::config::{DEFAULT_CURRENCY, DEFAULT_STORE_NAME, DEFAULT_TIME_ZONE, DataDir, FolderError, TokenScope};
 
 /// Names the folder where the image leaves what it could not set up.
 const BOX_PROBLEMS: &str = "TILLMESH_BOX_PROBLEMS";
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done; 1 failed, standard error says why; 2 wrong arguments, or a config that must be corrected;
-3 no agent answers.
+3 no agent answers; 4 `doctor` found something to do.
 Environment: TILLMESH_LOG=error|warn|info|debug|trace sets how much is logged (info). Without --data-dir a till's
 folder is $STATE_DIRECTORY, else $XDG_STATE_HOME/tillmesh, else ~/.local/state/tillmesh.";
 
@@ -48,6 +48,26 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Find out what is wrong with this till, and what to do; as root it sees more
+    Doctor {
+        #[command(flatten)]
+        target: TargetArguments,
+        /// All that was found and seen, as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the newest log lines of the running agent
+    Log(LogArguments),
+    /// Put all that the vendor needs to help into one file, without secrets
+    Support {
+        /// The file to make (tar)
+        file: PathBuf,
+        #[command(flatten)]
+        folder: FolderArguments,
+    },
+    /// The tokens of the local API
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Print the address of the status page, with the token that its buttons need
     Open {
         #[command(flatten)]
@@ -125,6 +145,18 @@ enum LedCommand {
 }
 
 #[derive(Subcommand)]
+enum TokenCommand {
+    /// Replace a token and print the new one; the former one opens nothing any more
+    Rotate {
+        /// `read`: may read, for monitoring; `admin`: may do everything
+        #[arg(value_parser = token_scope)]
+        scope: TokenScope,
+        #[command(flatten)]
+        target: TargetArguments,
+    },
+}
+
+#[derive(Subcommand)]
 enum StoreCommand {
     /// Print a new `store` object, for pos-config.json of every till of the store
     New {
@@ -198,6 +230,36 @@ struct ProvisionArguments {
 }
 
 #[derive(Args)]
+struct LogArguments {
+    /// This level and graver ones: error, warn, info, debug or trace
+    #[arg(long)]
+    level: Option<String>,
+    /// About this till: a part of its id or name
+    #[arg(long)]
+    peer: Option<String>,
+    /// About this ticket, product, customer or op: a part of its id
+    #[arg(long)]
+    entity: Option<String>,
+    /// With this text in them
+    #[arg(long)]
+    text: Option<String>,
+    /// From this time on: 2026-11-22T09:30:00Z, or how long ago: 90s, 10m, 2h, 1d
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// At most so many, the newest
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=500))]
+    lines: u16,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetArguments,
+}
+
+#[derive(Args)]
 struct FolderArguments {
     /// The till's data folder
     #[arg(long, value_name = "DIR")]
@@ -260,6 +322,12 @@ fn execute(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(arguments) => run(&arguments),
         Command::Status { target, json } => block_on(cli::status(&target.resolve()?, json)),
+        Command::Doctor { target, json } => block_on(cli::doctor(&target.resolve()?, json)),
+        Command::Log(arguments) => log(arguments),
+        Command::Support { file, folder } => block_on(cli::support(&folder.resolve()?, &file)),
+        Command::Token(TokenCommand::Rotate { scope, target }) => {
+            block_on(cli::rotate_token(&target.resolve()?, scope))
+        }
         Command::Open { target } => block_on(cli::open(&target.resolve()?)),
         Command::Led(command) => led(&command),
         Command::Store(StoreCommand::New { name, currency, time_zone, json }) => {
@@ -286,6 +354,15 @@ fn led(command: &LedCommand) -> anyhow::Result<()> {
         LedCommand::Stopped(folder) => (folder, LedAction::Stopped),
     };
     block_on(cli::led(&folder.resolve()?, action))
+}
+
+fn log(arguments: LogArguments) -> anyhow::Result<()> {
+    let LogArguments { level, peer, entity, text, since, until, lines, json, target } = arguments;
+    block_on(cli::log(&target.resolve()?, &LogOptions { level, peer, entity, text, since, until, lines, json }))
+}
+
+fn token_scope(text: &str) -> Result<TokenScope, String> {
+    TokenScope::named(text).ok_or_else(|| "read or admin".to_owned())
 }
 
 fn reservation_format(text: &str) -> Result<ReservationFormat, String> {

@@ -9,6 +9,8 @@ mod refusals;
 mod stuck;
 #[path = "api/till.rs"]
 mod till;
+#[path = "api/vendor.rs"]
+mod vendor;
 
 use serde_json::{Value, json};
 use tracing_subscriber::layer::SubscriberExt as _;

@@ -32,7 +32,17 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
 ];
 
 /// Modules that hold no runtime, database, socket, file, clock or entropy: prefixes of the path under `src`.
-const PURE: &[&str] = &["model", "sync", "wire", "board/judge", "board/led", "board/pattern", "board/profile"];
+const PURE: &[&str] = &[
+    "model",
+    "sync",
+    "wire",
+    "board/judge",
+    "board/led",
+    "board/pattern",
+    "board/profile",
+    "app/doctor/judge",
+    "app/doctor/nft",
+];
 
 /// What a pure module never names, by the beginning of the path, and why.
 const IMPURE: &[(&str, &str)] = &[

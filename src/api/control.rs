@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::model::id::TillId;
 
+use super::doctor::Diagnosis;
 use super::extract::{JsonBody, MaybeJson, Nothing};
 use super::limits::ANSWER_TIME_MAX;
 use super::problem::{Kind, Problem};
@@ -27,6 +28,8 @@ pub enum ApiCommand {
     Admit(TillId, oneshot::Sender<Result<(), CommandError>>),
     /// Look at every row of the database for damage.
     Scrub(oneshot::Sender<Result<(), CommandError>>),
+    /// Find out what is wrong with this till.
+    Diagnose(oneshot::Sender<Result<Diagnosis, CommandError>>),
 }
 
 /// Why the agent did not do it.

@@ -16,6 +16,7 @@ use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visi
 use serde_json::Value as Json;
 use tokio::time::timeout;
 
+use crate::config::TokenScope;
 use crate::model::id::{TillId, Uuid};
 
 use super::limits::{BODY_BYTES_MAX, BODY_BYTES_READ_MAX, BODY_TIME_MAX};
@@ -144,6 +145,9 @@ pub(super) struct PathId(pub Uuid);
 /// The `{till}` of the path.
 pub(super) struct PathTill(pub TillId);
 
+/// The `{scope}` of the path.
+pub(super) struct PathScope(pub TokenScope);
+
 /// The `{id}` of the path, as it stands there.
 pub(super) struct PathText(pub String);
 
@@ -154,6 +158,15 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
         let text = path_parameter(parts, state, "id").await?;
         let id = Uuid::from_str(&text).map_err(|_| Problem::parameter("id", "an id is a UUID"))?;
         Ok(Self(id))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PathScope {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = path_parameter(parts, state, "scope").await?;
+        TokenScope::named(&text).map(Self).ok_or_else(|| Problem::parameter("scope", "a scope is read or admin"))
     }
 }
 

@@ -1,9 +1,10 @@
-//! Who may ask what. Loopback reads are free; writes, the backup, the log and everything off loopback need the bearer token. A web page
-//! of another site gets nowhere: it cannot name a `Host` that we accept (DNS rebinding), nor hide its `Origin` (cross-site posts).
+//! Who may ask what. Loopback reads are free; writes, the backup, the log and everything off loopback need a bearer token: one that
+//! may read, or the one that may do everything. A web page of another site gets nowhere: it cannot name a `Host` that we accept (DNS
+//! rebinding), nor hide its `Origin` (cross-site posts).
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
@@ -11,6 +12,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq as _;
+
+use crate::config::TokenScope;
 
 use super::problem::{Kind, Problem};
 
@@ -30,43 +33,67 @@ pub(super) struct Ends {
 pub(super) enum Access {
     /// Everybody who reaches it: it tells nothing of the shop.
     Public,
-    /// Without the token from loopback only.
+    /// From loopback, or with any token.
     Loopback,
-    /// With the token only.
-    Token,
+    /// With any token only.
+    Read,
+    /// With the token that may do everything only.
+    Admin,
 }
 
 impl Access {
-    /// Whether a client gets in: one on this machine or not, with the token or not.
-    fn admits(self, loopback: bool, with_token: bool) -> bool {
+    /// Whether a client gets in: one on this machine or not, with a token of some scope or none.
+    fn admits(self, loopback: bool, scope: Option<TokenScope>) -> bool {
         match self {
             Self::Public => true,
-            Self::Loopback => loopback || with_token,
-            Self::Token => with_token,
+            Self::Loopback => loopback || scope.is_some(),
+            Self::Read => scope.is_some(),
+            Self::Admin => scope == Some(TokenScope::Admin),
         }
     }
 }
 
-/// The secret of `<data dir>/api-token`.
+/// The secrets of `<data dir>/api-token` and `api-token-read`. A clone is the same pair, also after one was replaced.
 #[derive(Clone)]
-pub struct ApiToken(String);
+pub struct Tokens(Arc<RwLock<Pair>>);
 
-impl ApiToken {
-    /// A token as it stands in the file; white space around it does not count.
+struct Pair {
+    admin: String,
+    read: String,
+}
+
+impl Tokens {
+    /// Tokens as they stand in their files; white space around them does not count. An empty one opens nothing.
     #[must_use]
-    pub fn new(text: &str) -> Self {
-        Self(text.trim().to_owned())
+    pub fn new(admin: &str, read: &str) -> Self {
+        Self(Arc::new(RwLock::new(Pair { admin: admin.trim().to_owned(), read: read.trim().to_owned() })))
     }
 
-    /// In constant time. An empty token opens nothing.
-    fn opens(&self, given: &str) -> bool {
-        !self.0.is_empty() && bool::from(self.0.as_bytes().ct_eq(given.as_bytes()))
+    /// Takes another token for a scope from now on; the former one opens nothing any more.
+    pub(super) fn replace(&self, scope: TokenScope, token: &str) {
+        let mut pair = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let place = match scope {
+            TokenScope::Admin => &mut pair.admin,
+            TokenScope::Read => &mut pair.read,
+        };
+        token.trim().clone_into(place);
+    }
+
+    /// What a token is good for. Takes as long whatever it has in common with either.
+    fn scope_of(&self, given: &str) -> Option<TokenScope> {
+        let pair = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let is = |token: &str| !token.is_empty() & bool::from(token.as_bytes().ct_eq(given.as_bytes()));
+        match (is(&pair.admin), is(&pair.read)) {
+            (true, _) => Some(TokenScope::Admin),
+            (false, true) => Some(TokenScope::Read),
+            (false, false) => None,
+        }
     }
 }
 
-impl std::fmt::Debug for ApiToken {
+impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ApiToken(..)")
+        f.write_str("Tokens(..)")
     }
 }
 
@@ -95,22 +122,27 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Refuses requests that need the token and do not bring it.
-pub(super) async fn token(State((access, token)): State<(Access, ApiToken)>, request: Request, next: Next) -> Response {
-    let opened = bearer(request.headers()).is_some_and(|given| token.opens(given));
+/// Refuses requests that need a token and do not bring it.
+pub(super) async fn token(State((access, tokens)): State<(Access, Tokens)>, request: Request, next: Next) -> Response {
+    let scope = bearer(request.headers()).and_then(|given| tokens.scope_of(given));
     let ends = request.extensions().get::<Ends>();
     let loopback = ends.is_some_and(|ends| is_loopback(ends.peer.ip()));
-    if opened && let Some(ends) = ends {
+    if scope == Some(TokenScope::Admin)
+        && let Some(ends) = ends
+    {
         ends.trusted.store(true, Ordering::Relaxed);
     }
-    if access.admits(loopback, opened) {
+    if access.admits(loopback, scope) {
         return next.run(request).await;
     }
-    Problem::new(
-        Kind::Unauthorized,
-        "send Authorization: Bearer with the text of the file api-token in the till's data folder",
-    )
-    .into_response()
+    let (kind, detail) = match scope {
+        Some(_) => (Kind::Forbidden, "this token may read only: send the one of the file api-token"),
+        None => (
+            Kind::Unauthorized,
+            "send Authorization: Bearer with the text of the file api-token in the till's data folder",
+        ),
+    };
+    Problem::new(kind, detail).into_response()
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -204,11 +236,15 @@ mod tests {
     }
 
     #[test]
-    fn off_loopback_all_but_the_page_needs_the_token() {
-        assert!(Access::Loopback.admits(true, false) && !Access::Token.admits(true, false));
-        assert!(!Access::Loopback.admits(false, false) && !Access::Token.admits(false, false));
-        assert!(Access::Loopback.admits(false, true) && Access::Token.admits(false, true));
-        assert!(Access::Public.admits(false, false));
+    fn off_loopback_all_but_the_page_needs_a_token() {
+        let (read, admin) = (Some(TokenScope::Read), Some(TokenScope::Admin));
+        assert!(Access::Loopback.admits(true, None) && !Access::Loopback.admits(false, None));
+        assert!(Access::Loopback.admits(false, read) && Access::Loopback.admits(false, admin));
+        assert!(
+            !Access::Read.admits(true, None) && Access::Read.admits(false, read) && Access::Read.admits(true, admin)
+        );
+        assert!(!Access::Admin.admits(true, None) && !Access::Admin.admits(true, read));
+        assert!(Access::Admin.admits(false, admin) && Access::Public.admits(false, None));
         for (address, loopback) in
             [("127.0.0.2", true), ("::1", true), ("::ffff:127.0.0.1", true), ("192.168.1.9", false)]
         {
@@ -217,9 +253,24 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_token_opens_nothing() {
-        assert!(ApiToken::new(" secret\n").opens("secret"));
-        assert!(!ApiToken::new("secret").opens("secre"));
-        assert!(!ApiToken::new("").opens(""));
+    fn each_token_opens_its_scope_and_an_empty_one_nothing() {
+        let tokens = Tokens::new(" secret\n", "reader\n");
+        assert_eq!(tokens.scope_of("secret"), Some(TokenScope::Admin));
+        assert_eq!(tokens.scope_of("reader"), Some(TokenScope::Read));
+        for wrong in ["secre", "secret ", "Secret", "readers", ""] {
+            assert_eq!(tokens.scope_of(wrong), None, "{wrong:?}");
+        }
+        assert_eq!(Tokens::new("", "").scope_of(""), None);
+        assert_eq!(Tokens::new("same", "same").scope_of("same"), Some(TokenScope::Admin));
+        assert_eq!(format!("{tokens:?}"), "Tokens(..)");
+    }
+
+    #[test]
+    fn a_token_that_was_replaced_opens_nothing_any_more() {
+        let tokens = Tokens::new("a", "r");
+        tokens.clone().replace(TokenScope::Read, "s\n");
+        assert_eq!((tokens.scope_of("r"), tokens.scope_of("s")), (None, Some(TokenScope::Read)));
+        tokens.replace(TokenScope::Admin, "b");
+        assert_eq!((tokens.scope_of("a"), tokens.scope_of("b")), (None, Some(TokenScope::Admin)));
     }
 }

@@ -130,28 +130,72 @@ pub(super) struct Query {
     level: Option<String>,
     limit: Option<usize>,
     q: Option<String>,
+    peer: Option<String>,
+    entity: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+}
+
+/// Which lines are wanted; texts are in lower case.
+struct Filter {
+    rank: u8,
+    q: String,
+    peer: String,
+    entity: String,
+    since: Time,
+    until: Time,
+}
+
+impl Filter {
+    fn of(query: Query) -> Result<Self, Problem> {
+        let level: Level = match query.level {
+            None => Level::TRACE,
+            Some(text) => {
+                let level = text.parse();
+                level.map_err(|_| Problem::parameter("level", "a level is error, warn, info, debug or trace"))?
+            }
+        };
+        let time = |name: &str, text: Option<String>, otherwise: u64| match text {
+            None => Ok(Time(otherwise)),
+            Some(text) => text.parse().map_err(|message: &str| Problem::parameter(name, message)),
+        };
+        let text = |text: Option<String>| text.unwrap_or_default().to_lowercase();
+        Ok(Self {
+            rank: rank(level),
+            q: text(query.q),
+            peer: text(query.peer),
+            entity: text(query.entity),
+            since: time("since", query.since, 0)?,
+            until: time("until", query.until, u64::MAX)?,
+        })
+    }
+
+    /// An empty text is in every line.
+    fn wants(&self, line: &LineShape) -> bool {
+        let has = |text: &str, wanted: &str| wanted.is_empty() || text.to_lowercase().contains(wanted);
+        let about = |text: &Option<String>, wanted: &str| text.as_deref().is_some_and(|text| has(text, wanted));
+        let found = has(&line.message, &self.q)
+            || has(&line.target, &self.q)
+            || about(&line.peer, &self.q)
+            || about(&line.op, &self.q);
+        // Lines name a till by its id or by what people call it, an entity by its id.
+        let of_peer = has(&line.message, &self.peer) || about(&line.peer, &self.peer);
+        let of_entity = has(&line.message, &self.entity) || about(&line.op, &self.entity);
+        line.rank <= self.rank
+            && (self.since.0..self.until.0.max(1)).contains(&line.time.0)
+            && found
+            && of_peer
+            && of_entity
+    }
 }
 
 pub(super) async fn lines(
     State(api): State<Api>,
     Params(query): Params<Query>,
 ) -> Result<Json<ListShape<LineShape>>, Problem> {
-    let level: Level = match query.level {
-        None => Level::TRACE,
-        Some(text) => {
-            let level = text.parse();
-            level.map_err(|_| Problem::parameter("level", "a level is error, warn, info, debug or trace"))?
-        }
-    };
     let limit = entities::limit(query.limit)?;
-    let q = query.q.unwrap_or_default().to_lowercase();
-    let has = |text: &str| text.to_lowercase().contains(&q);
-    let about = |text: &Option<String>| text.as_deref().is_some_and(has);
-    let items = api.context.log.newest(limit, |line| {
-        let found = q.is_empty() || has(&line.message) || has(&line.target) || about(&line.peer) || about(&line.op);
-        line.rank <= rank(level) && found
-    });
-    Ok(Json(ListShape::whole(items)))
+    let filter = Filter::of(query)?;
+    Ok(Json(ListShape::whole(api.context.log.newest(limit, |line| filter.wants(line)))))
 }
 
 #[cfg(test)]
@@ -177,5 +221,41 @@ mod tests {
         assert_eq!((last.level, last.peer.as_deref(), last.op.as_deref()), ("WARN", Some("POS-2"), Some("7")));
         assert!(last.message.starts_with("P2P: é") && last.message.len() <= LOG_LINE_BYTES_MAX);
         assert_eq!(ring.newest(3, |line| line.rank <= 1).len(), 1);
+    }
+
+    #[test]
+    fn a_filter_wants_what_is_about_a_peer_an_entity_a_time() {
+        let line = |time: u64, peer: Option<&str>, message: &str| LineShape {
+            time: Time(time),
+            level: "INFO",
+            target: "tillmesh".to_owned(),
+            message: message.to_owned(),
+            peer: peer.map(str::to_owned),
+            op: None,
+            rank: 2,
+        };
+        let lines = [
+            line(1_000, Some("a41c"), "P2P: connected to Caisse 2"),
+            line(2_000, None, "ticket 7b0f3c52 is flagged"),
+            line(3_000, Some("77aa"), "P2P: connection to Caisse 3 lost"),
+        ];
+        let count = |query: &str| {
+            let uri: axum::http::Uri = format!("/v1/log?{query}").parse().unwrap();
+            let axum::extract::Query(query) = axum::extract::Query::<Query>::try_from_uri(&uri).unwrap();
+            Filter::of(query).map(|filter| lines.iter().filter(|line| filter.wants(line)).count())
+        };
+        for (query, wanted) in [
+            ("", 3),
+            ("peer=A41C", 1),
+            ("peer=caisse%203", 1),
+            ("entity=7b0f3c52", 1),
+            ("level=warn", 0),
+            ("since=1970-01-01T00:00:02Z", 2),
+            ("since=1970-01-01T00:00:02Z&until=1970-01-01T00:00:03Z", 1),
+            ("peer=caisse&q=lost", 1),
+        ] {
+            assert_eq!(count(query).unwrap(), wanted, "{query}");
+        }
+        assert!(count("since=yesterday").is_err() && count("level=loud").is_err());
     }
 }

@@ -8,21 +8,24 @@
 //! guard     who may ask what: Host, Origin, token
 //! extract   requests -> values, strictly        problem  what is answered otherwise (RFC 9457)
 //! shape     values <-> JSON, checked field by field
-//! tickets entities stock changes conflicts roster status control backup log page openapi      the routes
+//! tickets entities stock changes conflicts roster status alerts doctor control backup log metrics tokens page openapi      the routes
 //! ```
 //!
 //! **Invariant:** what a request says reaches the store only as a value that has been checked in full; a request that is refused has
 //! stored nothing. **Invariant:** every route is in `openapi.json`, and nothing else is (tested).
 
+mod alerts;
 mod backup;
 mod changes;
 mod conflicts;
 mod control;
+mod doctor;
 mod entities;
 mod extract;
 mod guard;
 mod limits;
 mod log;
+mod metrics;
 mod openapi;
 mod page;
 mod place;
@@ -34,10 +37,13 @@ mod shape;
 mod status;
 mod stock;
 mod tickets;
+mod tokens;
+mod traffic;
 
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -45,13 +51,16 @@ use tokio::time::timeout;
 
 use crate::store::{Reader, Reply, Request, Store, StoreError};
 
+pub use alerts::PastAlert;
 pub use control::{ApiCommand, CommandError};
-pub use guard::ApiToken;
+pub use doctor::{Diagnosis, Finding};
+pub use guard::Tokens;
 pub use log::LogRing;
 pub use status::{
     AgentStatus, Alert, BoardStatus, Peer, PeerState, PendingTill, PosplusCounts, PosplusPeer, Severity, Snapshot,
     Words,
 };
+pub use traffic::Traffic;
 
 use limits::{ANSWER_TIME_MAX, READS_MAX, STREAMS_MAX};
 use problem::{Kind, Problem};
@@ -61,15 +70,15 @@ use problem::{Kind, Problem};
 pub struct ApiContext {
     /// The database.
     pub store: Store,
-    /// The secret that writes need.
-    pub token: ApiToken,
+    /// The secrets that writes, and others than this machine, need.
+    pub tokens: Tokens,
     /// What the agent itself knows of its state; kept up to date by the agent.
     pub status: watch::Receiver<Arc<AgentStatus>>,
     /// Where wishes to the agent go. Each carries the way to answer it.
     pub commands: mpsc::Sender<ApiCommand>,
     /// Recent log lines.
     pub log: LogRing,
-    /// Where a backup's copy is made before it is sent.
+    /// Where a backup's copy is made before it is sent, and where the tokens' files are.
     pub data_dir: PathBuf,
 }
 
@@ -82,6 +91,7 @@ pub async fn serve(listener: TcpListener, context: ApiContext, shutdown: impl Fu
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         reads: Arc::new(Semaphore::new(READS_MAX)),
         backups: Arc::new(Semaphore::new(1)),
+        counters: metrics::Counters::new(),
     }));
     backup::remove_leftovers(&api.context.data_dir);
     server::run(listener, routes::router(&api), (stopping, api.stop.clone()), shutdown).await;
@@ -108,6 +118,7 @@ struct Shared {
     streams: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     backups: Arc<Semaphore>,
+    counters: metrics::Counters,
 }
 
 impl std::ops::Deref for Api {
@@ -121,8 +132,13 @@ impl std::ops::Deref for Api {
 impl Shared {
     /// Has the store do something; answers once it is on the disk.
     async fn submit(&self, request: Request) -> Result<Reply, Problem> {
+        let began = Instant::now();
         match timeout(ANSWER_TIME_MAX, self.context.store.submit(request)).await {
-            Ok(reply) => Ok(reply?),
+            Ok(reply) => {
+                let reply = reply?;
+                self.counters.wrote(began.elapsed().as_secs_f64());
+                Ok(reply)
+            }
             Err(_) => {
                 Err(slow("the disk does not answer: send the same request with the same id again").retry_after(5))
             }

@@ -15,7 +15,10 @@ use super::limits::READ_WAIT_MAX;
 use super::problem::{Kind, Problem};
 use super::server::Holding;
 use super::shape::entity::{Category, Customer, Product};
-use super::{Api, backup, changes, conflicts, control, entities, log, openapi, page, roster, status, stock, tickets};
+use super::{
+    Api, alerts, backup, changes, conflicts, control, doctor, entities, log, metrics, openapi, page, roster, status,
+    stock, tickets, tokens,
+};
 
 /// One route.
 pub(super) struct Route {
@@ -23,7 +26,7 @@ pub(super) struct Route {
     pub method: &'static str,
     /// The path.
     pub path: &'static str,
-    /// Who may read; writes need the token always.
+    /// Who may read; writes need the token that may do everything.
     read_access: Access,
     /// Whether it takes from the share of the reads while it is under way. Writes do not; streams have shares of their own.
     counted: bool,
@@ -32,14 +35,17 @@ pub(super) struct Route {
 
 /// All routes.
 pub(super) fn table() -> Vec<Route> {
-    use Access::{Loopback, Public, Token};
+    use Access::{Admin, Loopback, Public, Read};
     vec![
         get(Public, "/", page::page),
         get(Loopback, "/healthz", status::healthz),
+        get(Loopback, "/metrics", metrics::metrics),
         get(Loopback, "/openapi.json", openapi::document),
         get(Loopback, "/v1/status", status::status),
         get(Loopback, "/v1/alerts", status::alerts),
-        get(Token, "/v1/log", log::lines),
+        get(Loopback, "/v1/alerts/history", alerts::history),
+        get(Read, "/v1/doctor", doctor::doctor),
+        get(Read, "/v1/log", log::lines),
         write("post", "/v1/p2p/reconnect", control::reconnect),
         write("post", "/v1/p2p/enabled", control::enabled),
         write("post", "/v1/p2p/sync", control::sync),
@@ -72,14 +78,15 @@ pub(super) fn table() -> Vec<Route> {
         get(Loopback, "/v1/roster", roster::list),
         write("post", "/v1/roster/{till}/admit", roster::admit),
         write("post", "/v1/roster/{till}/retire", roster::retire),
-        stream(Token, "/v1/backup", backup::download),
+        stream(Admin, "/v1/backup", backup::download),
+        write("post", "/v1/tokens/{scope}/rotate", tokens::rotate),
     ]
 }
 
 impl Route {
     /// Who may use it.
     pub(super) fn access(&self) -> Access {
-        if self.method == "get" { self.read_access } else { Access::Token }
+        if self.method == "get" { self.read_access } else { Access::Admin }
     }
 }
 
@@ -98,14 +105,14 @@ fn write<H: Handler<T, Api>, T: 'static>(method: &'static str, path: &'static st
         "delete" => MethodFilter::DELETE,
         _ => MethodFilter::POST,
     };
-    Route { method, path, read_access: Access::Token, counted: false, handler: on(filter, handler) }
+    Route { method, path, read_access: Access::Admin, counted: false, handler: on(filter, handler) }
 }
 
 /// The routes, ready to serve.
 pub(super) fn router(api: &Api) -> Router {
     let mut router = Router::new();
     for route in table() {
-        let key = (route.access(), api.context.token.clone());
+        let key = (route.access(), api.context.tokens.clone());
         let mut handler = route.handler;
         if route.counted {
             handler = handler.route_layer(middleware::from_fn_with_state(api.clone(), share));
@@ -116,6 +123,7 @@ pub(super) fn router(api: &Api) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_such_route)
         .layer(middleware::from_fn(guard::site))
+        .layer(middleware::from_fn_with_state(api.clone(), metrics::count))
         .with_state(api.clone())
 }
 

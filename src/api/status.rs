@@ -13,9 +13,11 @@ use crate::model::id::{BootId, Origin, StoreId, TillId};
 use crate::model::op::Seq;
 use crate::store::Counts;
 
+use super::alerts::PastAlert;
 use super::entities::ListShape;
 use super::problem::{Kind, Problem};
 use super::shape::Time;
+use super::traffic::Traffic;
 use super::{Api, Shared};
 
 /// How long the store may take to show a sign of life.
@@ -83,6 +85,11 @@ pub struct AgentStatus {
     pub pending: Vec<PendingTill>,
     /// What a person should know.
     pub alerts: Vec<Alert>,
+    /// What has gone between this till and others since the start.
+    pub traffic: Traffic,
+    /// Alerts that were raised, the oldest first.
+    #[serde(skip)]
+    pub history: Arc<Vec<PastAlert>>,
 }
 
 /// The box, as far as it tells of itself. Null is what it does not tell.
@@ -320,11 +327,11 @@ fn maybe_text<T: std::fmt::Display, S: Serializer>(value: &Option<T>, serializer
     value.as_ref().map(ToString::to_string).serialize(serializer)
 }
 
-fn as_time<S: Serializer>(ms: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_time<S: Serializer>(ms: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     Time(*ms).serialize(serializer)
 }
 
-fn maybe_time<S: Serializer>(ms: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn maybe_time<S: Serializer>(ms: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
     ms.map(Time).serialize(serializer)
 }
 
@@ -404,8 +411,17 @@ impl From<Counts> for CountsShape {
     }
 }
 
+/// What is seen of the whole till at one moment.
+pub(super) struct Sight {
+    pub(super) agent: Arc<AgentStatus>,
+    /// What the database holds, and how many sales no other till has; none where it cannot be read.
+    pub(super) counts: Option<(Counts, u64)>,
+    /// Why sales cannot be stored, or the database not be read.
+    pub(super) fault: Option<String>,
+}
+
 /// Always answers: a till whose database fails is the one that is asked.
-pub(super) async fn status(State(api): State<Api>) -> Json<StatusShape> {
+pub(super) async fn see(api: &Shared) -> Sight {
     let agent: Arc<AgentStatus> = api.context.status.borrow().clone();
     let told = agent.held_elsewhere;
     let read = api.read(move |reader| Ok((reader.counts()?, reader.only_here(told)?))).await;
@@ -413,7 +429,11 @@ pub(super) async fn status(State(api): State<Api>) -> Json<StatusShape> {
         Ok(counts) => (Some(counts), None),
         Err(problem) => (None, Some(problem.detail().to_owned())),
     };
-    let fault = fault(&api).or(unreadable);
+    Sight { agent, counts, fault: fault(api).or(unreadable) }
+}
+
+pub(super) async fn status(State(api): State<Api>) -> Json<StatusShape> {
+    let Sight { agent, counts, fault } = see(&api).await;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Json(StatusShape {
         now: Time(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)),

@@ -18,7 +18,12 @@ use super::{Api, entities};
 
 pub(super) async fn create(State(api): State<Api>, JsonBody(new): JsonBody<NewTicket>) -> Result<Response, Problem> {
     match api.submit(new.check()?).await? {
-        Reply::Ticket { view, created } => Ok(stored(*view, created)),
+        Reply::Ticket { view, created } => {
+            if created {
+                api.counters.sold();
+            }
+            Ok(stored(*view, created))
+        }
         _ => Err(Problem::unexpected_reply()),
     }
 }

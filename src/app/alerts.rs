@@ -3,9 +3,14 @@
 //! A cause is reported whenever it is looked at ([`Alerts::set`]); the alert is raised once the cause has lasted as long as its code asks,
 //! and cleared when the cause is gone.
 
+mod history;
 mod texts;
 
 use std::collections::BTreeMap;
+
+use crate::api;
+
+pub(super) use history::History;
 
 /// What an alert is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -116,6 +121,11 @@ impl Code {
         }
     }
 
+    /// The one of a name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        texts::TEXTS.iter().map(|(code, _)| *code).find(|code| code.name() == name)
+    }
+
     pub(super) fn severity(self) -> Severity {
         match self {
             Self::PortInUse
@@ -148,6 +158,14 @@ impl Code {
     pub(super) fn texts(self) -> &'static Texts {
         let entry = texts::TEXTS.iter().find(|(code, _)| *code == self);
         &entry.expect("each code has its texts: tested").1
+    }
+}
+
+/// How pressing it is, as the API tells it.
+pub(super) fn tell_severity(severity: Severity) -> api::Severity {
+    match severity {
+        Severity::Warning => api::Severity::Warning,
+        Severity::Critical => api::Severity::Critical,
     }
 }
 

@@ -12,18 +12,19 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
-use super::alerts::{Alerts, Code};
+use super::alerts::{Alerts, Code, History};
 use super::board::{self, BoardLink};
 use super::clock::{self, Uptime};
+use super::driver::memory::HISTORY_NOTE;
 use super::driver::upkeep::{SCRUB_NOTE, Upkeep};
 use super::driver::{Driver, Ears, Parts};
 use super::life;
 use super::machine::{MACHINE_NOTE, Machine};
 use super::posplus::Posplus;
-use crate::api::{self, AgentStatus, ApiCommand, ApiContext, BoardStatus, LogRing};
+use crate::api::{self, AgentStatus, ApiCommand, ApiContext, BoardStatus, LogRing, Traffic};
 use crate::board::led::LedState;
 use crate::board::supervisor::Supervisor;
-use crate::config::{Config, ConfigManager, ConfigNotice, DataDir, RememberedIdentity};
+use crate::config::{Config, ConfigManager, ConfigNotice, DataDir, RememberedIdentity, TokenScope};
 use crate::discovery::{Candidates, Discovery, DiscoveryConfig};
 use crate::mesh::{self, Identity, Limits, MeshConfig, PosplusDoor, StoreKey};
 use crate::model::close::Closes;
@@ -87,7 +88,8 @@ async fn live(
     let supervisor = Arc::new(Supervisor::of_environment());
     let (opened, store_heard) = open(uptime, manager, alerts, board, &folder, &supervisor).await?;
     let store = opened.store.clone();
-    let token = folder.load_or_create_api_token()?;
+    let [read, admin] = TokenScope::ALL.map(|scope| folder.load_or_create_api_token(scope));
+    let tokens = api::Tokens::new(admin?.as_str(), read?.as_str());
     let listener = bind_api(&opened.manager).await?;
     announce_start(opened.manager.config(), opened.identity.till(), listener.local_addr()?, &folder);
 
@@ -97,8 +99,8 @@ async fn live(
     let (stop_driver, driver_stops) = oneshot::channel::<()>();
     let driver = tokio::spawn(driver.run(ears, driver_stops));
     let (stop_api, api_stops) = oneshot::channel::<()>();
-    let token = api::ApiToken::new(token.as_str());
-    let context = ApiContext { store: store.clone(), token, status, commands, log, data_dir: folder.path().to_owned() };
+    let context =
+        ApiContext { store: store.clone(), tokens, status, commands, log, data_dir: folder.path().to_owned() };
     let server = tokio::spawn(api::serve(listener, context, async {
         let _ = api_stops.await;
     }));
@@ -230,6 +232,7 @@ fn assemble(
         discovery,
         candidates,
         alerts,
+        history: known.history,
         status,
         remembered: known.peers,
         admission,
@@ -408,6 +411,8 @@ fn first_status(config: &Config, till: TillId, boot: BootId) -> AgentStatus {
         posplus: Vec::new(),
         pending: Vec::new(),
         alerts: Vec::new(),
+        traffic: Traffic::default(),
+        history: Arc::default(),
     }
 }
 
@@ -431,6 +436,8 @@ struct Known {
     scrubbed_ms: u64,
     /// The greatest time that the database remembers.
     stamp: u64,
+    /// Alerts that were raised before this start.
+    history: History,
 }
 
 impl Known {
@@ -447,6 +454,7 @@ impl Known {
                     running_ms: reader.running_ms()?,
                     scrubbed_ms: reader.memory(SCRUB_NOTE)?.and_then(|text| text.parse().ok()).unwrap_or(0),
                     stamp: reader.high_water()?.ms(),
+                    history: History::of_note(reader.memory(HISTORY_NOTE)?.as_deref(), clock::now().wall_ms),
                 })
             })
             .await

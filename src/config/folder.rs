@@ -130,10 +130,16 @@ impl DataDir {
         self.0.join("till.key")
     }
 
-    /// `api-token`: the bearer token of the local API in hex, 0640.
+    /// `api-token`: the bearer token of the local API that opens everything, in hex, 0640.
     #[must_use]
     pub fn api_token(&self) -> PathBuf {
-        self.0.join("api-token")
+        self.token(TokenScope::Admin)
+    }
+
+    /// The file of a bearer token of the local API.
+    #[must_use]
+    pub fn token(&self, scope: TokenScope) -> PathBuf {
+        self.0.join(scope.file())
     }
 
     /// The till's private key, made on the first start.
@@ -165,25 +171,31 @@ impl DataDir {
         file::move_aside(&path, &aside).map(Some).map_err(|e| self.io("move", &path, e))
     }
 
-    /// The API token, made on the first start, and made anew where the file is damaged: whoever uses it reads the file.
+    /// A token of the API, made on the first start, and made anew where the file is damaged: whoever uses it reads the file.
     ///
     /// # Errors
     /// Where the system refuses.
-    pub fn load_or_create_api_token(&self) -> Result<ApiToken, FolderError> {
-        let path = self.api_token();
-        let token = match self.read(&path)?.as_deref().and_then(secret) {
-            Some(token) => token,
-            None => self.new_secret(&path, 0o640)?,
-        };
-        Ok(ApiToken(hex(&token)))
+    pub fn load_or_create_api_token(&self, scope: TokenScope) -> Result<ApiToken, FolderError> {
+        match self.read_api_token(scope)? {
+            Some(token) => Ok(token),
+            None => self.rotate_api_token(scope),
+        }
+    }
+
+    /// Puts a new token in the place of the former one. For the agent that holds the folder: it alone knows who may read the file.
+    ///
+    /// # Errors
+    /// Where the system refuses; the former one stays then.
+    pub fn rotate_api_token(&self, scope: TokenScope) -> Result<ApiToken, FolderError> {
+        Ok(ApiToken(hex(&self.new_secret(&self.token(scope), 0o640)?)))
     }
 
     /// The API token that the agent of this folder takes, for the command line; `None` where it has made none yet.
     ///
     /// # Errors
     /// Where the file is there and may not be read.
-    pub fn read_api_token(&self) -> Result<Option<ApiToken>, FolderError> {
-        let bytes = self.read(&self.api_token())?;
+    pub fn read_api_token(&self, scope: TokenScope) -> Result<Option<ApiToken>, FolderError> {
+        let bytes = self.read(&self.token(scope))?;
         Ok(bytes.as_deref().and_then(secret).map(|token| ApiToken(hex(&token))))
     }
 
@@ -238,7 +250,44 @@ impl fmt::Debug for TillKey {
     }
 }
 
-/// The bearer token of the local API: 64 hex digits. Never shown by `Debug`.
+/// What a token of the local API is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TokenScope {
+    /// Reading what loopback reads without one, and the log: for monitoring.
+    Read,
+    /// Everything: for the till application and the technician.
+    Admin,
+}
+
+impl TokenScope {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Read, Self::Admin];
+
+    /// Its name in the API and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The one of a name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.name() == name)
+    }
+
+    /// The name of its file in the data folder.
+    fn file(self) -> &'static str {
+        match self {
+            Self::Read => "api-token-read",
+            Self::Admin => "api-token",
+        }
+    }
+}
+
+/// A bearer token of the local API: 64 hex digits. Never shown by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiToken(String);
 
@@ -313,12 +362,19 @@ mod tests {
     fn secrets_are_made_once_with_their_modes() {
         let (_temporary, folder) = folder();
         assert_eq!(mode(folder.path()), 0o700);
-        assert_eq!(folder.read_api_token().unwrap(), None);
-        let (key, token) = (folder.load_or_create_till_key().unwrap(), folder.load_or_create_api_token().unwrap());
+        assert_eq!(folder.read_api_token(TokenScope::Admin).unwrap(), None);
+        let admin = TokenScope::Admin;
+        let (key, token) = (folder.load_or_create_till_key().unwrap(), folder.load_or_create_api_token(admin).unwrap());
         assert_eq!((mode(&folder.till_key()), mode(&folder.api_token())), (0o600, 0o640));
         assert_eq!(folder.load_or_create_till_key().unwrap(), key);
-        assert_eq!(folder.load_or_create_api_token().unwrap(), token);
-        assert_eq!(folder.read_api_token().unwrap(), Some(token.clone()));
+        assert_eq!(folder.load_or_create_api_token(admin).unwrap(), token);
+        assert_eq!(folder.read_api_token(admin).unwrap(), Some(token.clone()));
+        let read = folder.load_or_create_api_token(TokenScope::Read).unwrap();
+        assert_eq!(mode(&folder.token(TokenScope::Read)), 0o640);
+        let rotated = folder.rotate_api_token(TokenScope::Read).unwrap();
+        assert!(rotated != read && rotated != token);
+        assert_eq!(folder.load_or_create_api_token(TokenScope::Read).unwrap(), rotated);
+        assert_eq!(folder.load_or_create_api_token(admin).unwrap(), token, "each scope is rotated alone");
         assert_ne!(key.as_bytes(), &[0; 32]);
         assert!(token.matches(token.as_str()));
         assert!(
@@ -339,7 +395,7 @@ mod tests {
             assert_eq!(fs::read_to_string(folder.till_key()).unwrap(), damaged);
             fs::write(folder.api_token(), damaged).unwrap();
             assert!(ApiToken::from_file(&folder.api_token()).is_err());
-            let token = folder.load_or_create_api_token().unwrap();
+            let token = folder.load_or_create_api_token(TokenScope::Admin).unwrap();
             assert_eq!(ApiToken::from_file(&folder.api_token()).unwrap(), token);
         }
     }

@@ -56,6 +56,14 @@ pub fn restore(from: &Path, database: &Path, entropy: &mut dyn Entropy) -> Resul
     Ok(aside)
 }
 
+/// Whether a till's database is sound, agent or no agent: every page of it is looked at.
+///
+/// # Errors
+/// [`StoreError::Damaged`] with what SQLite found first; as for any database that cannot be read.
+pub fn verify(database: &Path) -> Result<(), StoreError> {
+    check(database)
+}
+
 fn copy(database: &Path, to: &Path) -> Result<(), StoreError> {
     // Made by us, so that it is never readable by others; SQLite takes an empty file.
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;

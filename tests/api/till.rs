@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tillmesh::api::{
-    self, AgentStatus, Alert, ApiCommand, ApiContext, ApiToken, BoardStatus, CommandError, LogRing, Peer, PeerState,
-    PendingTill, Severity, Words,
+    self, AgentStatus, Alert, ApiCommand, ApiContext, BoardStatus, CommandError, Diagnosis, LogRing, PastAlert, Peer,
+    PeerState, PendingTill, Severity, Tokens, Traffic, Words,
 };
 use tillmesh::model::clock::ClockQuality;
 use tillmesh::model::id::{BootId, StoreId, TillId, Uuid};
@@ -18,6 +18,7 @@ use tillmesh::store::{Author, Now, Request, Store, StoreOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) const TOKEN: &str = "the-token-of-the-test";
+pub(crate) const READ_TOKEN: &str = "the-token-that-reads";
 
 /// How long anything may take on a slow, noisy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -69,7 +70,7 @@ impl Till {
         let log = LogRing::default();
         let context = ApiContext {
             store: store.clone(),
-            token: ApiToken::new(TOKEN),
+            tokens: Tokens::new(TOKEN, READ_TOKEN),
             status: status_out,
             commands,
             log: log.clone(),
@@ -252,6 +253,9 @@ fn answer(wish: ApiCommand, told: &Mutex<Vec<String>>) {
             told.push("sync".to_owned());
             answer.send(Err(CommandError::NotNow("links are switched off".to_owned()))).unwrap();
         }
+        ApiCommand::Diagnose(answer) => {
+            answer.send(Ok(Diagnosis { findings: Vec::new(), facts: json!({}) })).unwrap();
+        }
         ApiCommand::Scrub(answer) => {
             told.push("scrub".to_owned());
             answer.send(Ok(())).unwrap();
@@ -320,5 +324,20 @@ fn status(n: u8) -> AgentStatus {
             messages: words,
             detail: None,
         }],
+        traffic: Traffic { links_made: 3, refused: [("wrong-key".to_owned(), 2)].into(), ..Traffic::default() },
+        history: Arc::new(vec![past("fork", 1_000, Some(2_000)), past("clockUntrusted", 3_000, None)]),
+    }
+}
+
+fn past(code: &str, raised_ms: u64, cleared_ms: Option<u64>) -> PastAlert {
+    let code = code.to_owned();
+    PastAlert {
+        code,
+        severity: Severity::Warning,
+        subject: None,
+        detail: None,
+        since_ms: raised_ms,
+        raised_ms,
+        cleared_ms,
     }
 }

@@ -13,8 +13,10 @@ use crate::model::id::Uuid;
 use crate::model::movement::MovementKind;
 use crate::model::ticket::{PaymentMethod, TicketStatus};
 
+use super::super::alerts::PastAlert;
 use super::super::conflicts::{ConflictShape, NewResolution};
 use super::super::control::{AskedShape, EnabledShape};
+use super::super::doctor::Diagnosis;
 use super::super::entities::ListShape;
 use super::super::extract::{Field, FreeFields, List, parse};
 use super::super::guard::Access;
@@ -29,6 +31,7 @@ use super::super::shape::entity::{
 use super::super::shape::stock::{NewMovement, StockEntryShape, StockShape};
 use super::super::shape::ticket::{NewCancel, NewRefund, NewTicket, TicketShape};
 use super::super::status::{Alert, HealthShape, StatusShape};
+use super::super::tokens::NewTokenShape;
 use super::super::{changes, limits};
 
 macro_rules! schema {
@@ -112,12 +115,15 @@ fn schemas() -> BTreeMap<String, Value> {
     reads.subschema_for::<ListShape<StockEntryShape>>();
     reads.subschema_for::<ListShape<ConflictShape>>();
     reads.subschema_for::<ListShape<Alert>>();
+    reads.subschema_for::<ListShape<PastAlert>>();
     reads.subschema_for::<ListShape<LineShape>>();
     reads.subschema_for::<StockShape>();
     reads.subschema_for::<StatusShape>();
     reads.subschema_for::<HealthShape>();
     reads.subschema_for::<RosterShape>();
     reads.subschema_for::<AskedShape>();
+    reads.subschema_for::<Diagnosis>();
+    reads.subschema_for::<NewTokenShape>();
     reads.subschema_for::<changes::ChangeShape>();
     reads.subschema_for::<ProblemBody<'static>>();
     let mut writes = settings().for_deserialize().into_generator();
@@ -176,7 +182,12 @@ fn each_operation_says_who_may_what_can_fail_and_what_its_path_needs() {
         let operation = &document["paths"][route.path][route.method];
         let at = format!("{} {}", route.method, route.path);
         assert!(operation["summary"].is_string() && operation["operationId"].is_string(), "{at}");
-        assert_eq!(operation.get("security").is_some(), (route.access() == Access::Token), "{at}: security");
+        let security = match route.access() {
+            Access::Public | Access::Loopback => Value::Null,
+            Access::Read => json!([{ "token": [] }, { "readToken": [] }]),
+            Access::Admin => json!([{ "token": [] }]),
+        };
+        assert_eq!(operation["security"], security, "{at}: security");
         let responses = object(&operation["responses"]);
         assert!(responses.keys().any(|status| status.starts_with('2')), "{at}");
         assert!(responses.contains_key("default"), "{at}: problems");

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::config::{ApiToken, ConfigManager, DataDir};
+use crate::config::{ApiToken, ConfigManager, DataDir, TokenScope};
 
 /// How long the agent has to take a connection.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
@@ -121,9 +121,11 @@ impl Agent {
             return Err(AgentError::UnknownPort.into());
         }
         // A token that may not be read is none: what needs no token can still be asked.
-        let token = folder.read_api_token().unwrap_or_else(|error| {
-            tracing::debug!(%error, "the token cannot be read");
-            None
+        let token = [TokenScope::Admin, TokenScope::Read].into_iter().find_map(|scope| {
+            folder.read_api_token(scope).unwrap_or_else(|error| {
+                tracing::debug!(%error, "the token cannot be read");
+                None
+            })
         });
         Ok(Self { address: reachable(config.api.listen), token })
     }

@@ -3,7 +3,9 @@
 mod backup;
 mod client;
 mod demo;
+mod doctor;
 mod led;
+mod log;
 mod open;
 mod provision;
 mod reservations;
@@ -12,13 +14,17 @@ mod run;
 mod setup;
 mod status;
 mod store_new;
+mod support;
+mod token;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
 pub use backup::{BackupOptions, backup};
 pub use client::{AgentError, Target};
 pub use demo::{DemoOptions, TILLS_MAX, demo};
+pub use doctor::{Ill, doctor};
 pub use led::{LedAction, led};
+pub use log::{LogOptions, log};
 pub use open::open;
 pub use provision::{ShopOptions, TillOptions, provision, provision_list};
 pub use reservations::{ReservationFormat, reservations};
@@ -27,6 +33,8 @@ pub use run::{check_config, die_with, run};
 pub use setup::{SetupOptions, setup};
 pub use status::status;
 pub use store_new::{StoreNewOptions, store_new};
+pub use support::support;
+pub use token::rotate_token;
 
 use crate::config::{ConfigError, Problems};
 
@@ -36,12 +44,19 @@ pub const EXIT_FAILED: u8 = 1;
 pub const EXIT_WRONG: u8 = 2;
 /// The exit code where no agent answers.
 pub const EXIT_NO_AGENT: u8 = 3;
+/// The exit code of `doctor` where the agent runs and something is to be done.
+pub const EXIT_ILL: u8 = 4;
 
 /// The exit code that tells a script what kind of error this is.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     let wrong = matches!(error.downcast_ref(), Some(ConfigError::Invalid { .. })) || error.is::<Problems>();
     let absent = error.downcast_ref().is_some_and(AgentError::is_absence);
+    match error.downcast_ref() {
+        Some(Ill::Findings(_)) => return EXIT_ILL,
+        Some(Ill::NoAgent) => return EXIT_NO_AGENT,
+        None => {}
+    }
     match (wrong, absent) {
         (true, _) => EXIT_WRONG,
         (_, true) => EXIT_NO_AGENT,

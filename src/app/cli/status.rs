@@ -263,7 +263,7 @@ fn columns(rows: &[Vec<String>]) -> String {
 }
 
 /// A text that another machine may have chosen, without what steers a terminal.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

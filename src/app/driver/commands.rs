@@ -24,6 +24,7 @@ impl Driver {
             }
             ApiCommand::SetEnabled(enabled, answer) => self.set_enabled(enabled, answer),
             ApiCommand::Admit(till, answer) => self.admit(till, answer),
+            ApiCommand::Diagnose(answer) => self.examine(answer),
             ApiCommand::Scrub(answer) => {
                 self.scrub_now();
                 let _ = answer.send(Ok(()));

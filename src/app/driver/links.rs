@@ -125,6 +125,7 @@ impl Driver {
             since_ms: clock::now().wall_ms,
         };
         self.links.insert(link, entry);
+        self.traffic.links_made += 1;
         self.clear_refusals();
         self.feed(Input::LinkUp { link, till, boot, dialled_by_us: up.dialled_by_us });
         self.tell_known();
@@ -157,6 +158,7 @@ impl Driver {
     fn on_link_down(&mut self, link: LinkId, end: &LinkEnd) {
         let Some(gone) = self.links.remove(&link) else { return };
         debug!(peer = %gone.till, "P2P: link {} to {} ended: {end}", link.0, gone.hello.pos_name);
+        self.traffic.links_lost += 1;
         if let Some(member) = self.members.get_mut(&gone.till) {
             member.last_seen_ms = Some(clock::now().wall_ms);
         }
@@ -173,9 +175,12 @@ impl Driver {
                     self.feed(Input::Origin(origin));
                 }
                 if let Some(batch) = committed.local {
+                    self.traffic.ops_written += batch.ops.len() as u64;
                     self.feed(Input::Committed(batch));
                 }
                 for (origin, head) in committed.heads {
+                    let before = self.replica.head(origin).seq;
+                    self.traffic.ops_applied += head.seq.saturating_sub(before);
                     self.feed(Input::Applied { origin, head });
                 }
                 if let Some(logs) = committed.logs {

@@ -6,7 +6,7 @@ use super::super::alerts::{self, Code};
 use super::super::clock;
 use super::super::posplus::Posplus;
 use super::{Driver, Link};
-use crate::api::{Alert, Peer, PeerState, PendingTill, Severity, Snapshot, Words};
+use crate::api::{Alert, Peer, PeerState, PendingTill, Snapshot, Traffic, Words};
 use crate::board::led::{Facts, LedState};
 use crate::model::clock::ClockQuality;
 use crate::model::id::TillId;
@@ -48,7 +48,9 @@ impl Driver {
         }
         let linked = tills.iter().filter(|till| online(**till)).count();
         let is_fault = |code| matches!(code, Code::StoreFault | Code::PortInUse | Code::DiskReadOnly | Code::BoxSetup);
-        let fault = self.alerts.raised(now).iter().any(|a| is_fault(a.code));
+        let raised = self.alerts.raised(now);
+        self.history.note(now, wall.wall_ms, &raised);
+        let fault = raised.iter().any(|a| is_fault(a.code));
         let behind = views.iter().map(|v| v.behind).max().unwrap_or(0);
         // A snapshot counts as lacking something, even where its rows are not known to be many.
         let behind = behind.max(u64::from(self.snapshot.is_some()));
@@ -92,7 +94,22 @@ impl Driver {
             })
             .collect();
         status.alerts = self.alerts.raised(now).iter().map(tell).collect();
+        status.traffic = self.traffic();
+        status.history = self.history.told();
         self.status.send_replace(Arc::new(status));
+    }
+
+    fn traffic(&self) -> Traffic {
+        let mesh = self.mesh.stats();
+        Traffic {
+            accepted: mesh.accepted,
+            dials: mesh.dials,
+            dials_failed: mesh.dials_failed,
+            refused: mesh.refused.iter().map(|(why, times)| ((*why).to_owned(), *times)).collect(),
+            bytes_sent: mesh.bytes_sent,
+            bytes_received: mesh.bytes_received,
+            ..self.traffic.clone()
+        }
     }
 
     fn peer(&self, now: u64, till: TillId, views: &[PeerView]) -> Peer {
@@ -130,10 +147,7 @@ fn tell(alert: &alerts::Alert) -> Alert {
     let some = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());
     Alert {
         code: alert.code.name().to_owned(),
-        severity: match alert.code.severity() {
-            alerts::Severity::Warning => Severity::Warning,
-            alerts::Severity::Critical => Severity::Critical,
-        },
+        severity: alerts::tell_severity(alert.code.severity()),
         since_ms: alert.since_ms,
         subject: some(&alert.subject),
         message: texts.en.to_owned(),

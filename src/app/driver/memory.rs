@@ -9,6 +9,9 @@ use super::Driver;
 use crate::model::id::TillId;
 use crate::store::{Remember, Request, StoreError};
 
+/// The note under which the database keeps what alerts were raised.
+pub(in super::super) const HISTORY_NOTE: &str = "alerts";
+
 /// News about what other tills hold are kept at most this often.
 const ACKS_EVERY_MS: u64 = 10_000;
 
@@ -42,6 +45,15 @@ impl Driver {
             if let Some(ack) = self.replica.held_by(till) {
                 self.remember(Remember::Ack { ack, seen_run_ms: self.upkeep.run_ms(now) });
             }
+        }
+    }
+
+    /// Keeps what alerts were raised, where that changed.
+    pub(super) fn keep_history(&mut self, now: u64) {
+        if self.history.due().is_some_and(|due| due <= now) {
+            self.history.saved(now);
+            let value = Some(self.history.to_note());
+            self.remember(Remember::Note { key: HISTORY_NOTE.into(), value });
         }
     }
 

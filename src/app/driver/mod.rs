@@ -4,9 +4,10 @@
 mod board;
 mod carry;
 mod commands;
+mod doctor;
 mod links;
 mod look;
-mod memory;
+pub(super) mod memory;
 pub(super) mod upkeep;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,12 +18,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
-use super::alerts::{Alerts, Code};
+use super::alerts::{Alerts, Code, History};
 use super::board::{BoardLink, Report};
 use super::clock::{self, Uptime};
 use super::posplus::{News, Posplus};
 use super::run::IDENTITY_NOTE;
-use crate::api::{AgentStatus, ApiCommand};
+use crate::api::{AgentStatus, ApiCommand, Traffic};
 use crate::board::led::LedState;
 use crate::board::pattern::Steady;
 use crate::config::{Admission, ConfigManager};
@@ -48,6 +49,8 @@ pub(super) struct Parts {
     pub(super) discovery: DiscoveryHandle,
     pub(super) candidates: Candidates,
     pub(super) alerts: Alerts,
+    /// Those that were raised before.
+    pub(super) history: History,
     pub(super) status: watch::Sender<Arc<AgentStatus>>,
     /// Where tills were when this one last ran.
     pub(super) remembered: Vec<RememberedPeer>,
@@ -90,6 +93,7 @@ pub(super) struct Driver {
     discovery: DiscoveryHandle,
     candidates: Candidates,
     alerts: Alerts,
+    history: History,
     links: HashMap<LinkId, Link>,
     /// Other tills that are known: of the roster, or linked.
     members: BTreeMap<TillId, Member>,
@@ -121,6 +125,8 @@ pub(super) struct Driver {
     published_ms: Option<u64>,
     /// When alerts were last looked at.
     looked_ms: u64,
+    /// What has been counted; what the mesh counts is put in when it is told.
+    traffic: Traffic,
 }
 
 /// An answer that came in later.
@@ -185,6 +191,7 @@ impl Driver {
             discovery: parts.discovery,
             candidates,
             alerts: parts.alerts,
+            history: parts.history,
             links: HashMap::new(),
             members: BTreeMap::new(),
             admitted: HashSet::new(),
@@ -205,6 +212,7 @@ impl Driver {
             changed: true,
             published_ms: None,
             looked_ms: 0,
+            traffic: Traffic::default(),
             own_admission: parts.admission,
         };
         driver.recall(parts.remembered);
@@ -282,6 +290,7 @@ impl Driver {
             self.feed(Input::Tick);
         }
         self.keep_acks(now);
+        self.keep_history(now);
         self.keep_up(now);
         self.look(now);
     }
@@ -290,6 +299,7 @@ impl Driver {
         [
             self.replica.next_tick(),
             self.memory.due(),
+            self.history.due(),
             self.upkeep.due(),
             self.alerts.next(self.looked_ms),
             self.next_publish(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
-use tillmesh::api::{self, AgentStatus, BoardStatus, ApiCommand, ApiContext, ApiToken, LogRing};
+use tillmesh::api::{self, AgentStatus, BoardStatus, ApiCommand, ApiContext, Diagnosis, LogRing, Tokens};
 use tillmesh::model::clock::ClockQuality;
 use tillmesh::model::id::{BootId, StoreId, TillId, Uuid};
 use tillmesh::model::level::LEVEL;
@@ -102,7 +102,7 @@ impl Client {
         let (status, status_out) = watch::channel(Arc::new(status()));
         let context = ApiContext {
             store: store.clone(),
-            token: ApiToken::new(TOKEN),
+            tokens: Tokens::new(TOKEN, ""),
             status: status_out,
             commands,
             log: LogRing::default(),
@@ -235,6 +235,9 @@ fn grant(wish: ApiCommand) {
         ApiCommand::Reconnect(answer) | ApiCommand::SyncNow(answer) => drop(answer.send(Ok(1))),
         ApiCommand::SetEnabled(_, answer) => drop(answer.send(Ok(()))),
         ApiCommand::Admit(_, answer) | ApiCommand::Scrub(answer) => drop(answer.send(Ok(()))),
+        ApiCommand::Diagnose(answer) => {
+            drop(answer.send(Ok(Diagnosis { findings: Vec::new(), facts: Default::default() })));
+        }
     }
 }
 
@@ -263,5 +266,8 @@ fn status() -> AgentStatus {
         pending: Vec::new(),
         alerts: Vec::new(),
         snapshot: None,
+        posplus: Vec::new(),
+        traffic: api::Traffic::default(),
+        history: Arc::default(),
     }
 }

@@ -1,0 +1,72 @@
+//! What the vendor's programs use: metrics, past alerts, the doctor, tokens.
+
+use serde_json::{Value, json};
+
+use crate::till::{READ_TOKEN, TOKEN, Till, id, sale};
+
+fn bearer(till: &Till, method: &str, path: &str, token: &str) -> crate::till::Answer {
+    till.send(method, path, &[("authorization", &format!("Bearer {token}"))], None)
+}
+
+#[test]
+fn metrics_say_what_the_status_says_and_count() {
+    let till = Till::start();
+    let body = sale(&id(), None);
+    till.call("POST", "/v1/tickets", &body).json(201);
+    till.call("POST", "/v1/tickets", &body).json(200);
+    till.get("/v1/nowhere").problem(404);
+    let answer = till.get("/metrics");
+    assert_eq!((answer.status, answer.header("content-type")), (200, "text/plain; version=0.0.4"));
+    let text = String::from_utf8(answer.bytes).unwrap();
+    for line in [
+        "tillmesh_sales_acknowledged_total 1",
+        "tillmesh_write_duration_seconds_count 2",
+        "tillmesh_api_requests_total{class=\"4xx\"} 1",
+        "tillmesh_api_requests_total{class=\"5xx\"} 0",
+        "tillmesh_store_records{entity=\"ticket\"} 1",
+        "tillmesh_store_healthy 1",
+        "tillmesh_peers_connected 1",
+        "tillmesh_peer_round_trip_seconds{peer=\"POS-2\",till=\"02020202020202020202020202020202\"} 0.0005",
+        "tillmesh_alert{code=\"clockUntrusted\",severity=\"warning\",subject=\"\"} 1",
+        "tillmesh_mesh_refused_total{reason=\"wrong-key\"} 2",
+        "tillmesh_led_state{state=\"connected\"} 1",
+        "tillmesh_led_state{state=\"fault\"} 0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn past_alerts_come_newest_first() {
+    let till = Till::start();
+    let items = till.get("/v1/alerts/history").json(200)["items"].clone();
+    assert_eq!((&items[0]["code"], &items[0]["clearedAt"]), (&json!("clockUntrusted"), &Value::Null));
+    assert_eq!((&items[1]["code"], &items[1]["clearedAt"]), (&json!("fork"), &json!("1970-01-01T00:00:02.000Z")));
+}
+
+#[test]
+fn the_read_token_reads_and_does_nothing() {
+    let till = Till::start();
+    for path in ["/v1/log", "/v1/doctor", "/metrics"] {
+        assert_eq!(bearer(&till, "GET", path, READ_TOKEN).status, 200, "{path}");
+    }
+    bearer(&till, "GET", "/v1/backup", READ_TOKEN).problem(403);
+    bearer(&till, "POST", "/v1/p2p/reconnect", READ_TOKEN).problem(403);
+    bearer(&till, "POST", "/v1/tokens/admin/rotate", READ_TOKEN).problem(403);
+    till.get("/v1/doctor").problem(401);
+    assert!(till.told.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_rotated_token_is_in_its_file_and_the_former_one_opens_nothing() {
+    let till = Till::start();
+    let made = bearer(&till, "POST", "/v1/tokens/read/rotate", TOKEN).json(200);
+    let token = made["token"].as_str().unwrap();
+    assert_eq!(std::fs::read_to_string(till.folder.path().join("api-token-read")).unwrap().trim(), token);
+    bearer(&till, "GET", "/v1/log", READ_TOKEN).problem(401);
+    assert_eq!(bearer(&till, "GET", "/v1/log", token).status, 200);
+    let admin = bearer(&till, "POST", "/v1/tokens/admin/rotate", TOKEN).json(200);
+    bearer(&till, "POST", "/v1/p2p/reconnect", TOKEN).problem(401);
+    assert_eq!(bearer(&till, "POST", "/v1/p2p/reconnect", admin["token"].as_str().unwrap()).status, 202);
+    bearer(&till, "POST", "/v1/tokens/all/rotate", admin["token"].as_str().unwrap()).problem(400);
+}
