@@ -8,6 +8,8 @@ use rig::{Process, Till, alive, children, fails, free_ports, sell, signal, stdou
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+#[path = "cli/doctor.rs"]
+mod doctor;
 #[path = "cli/readme.rs"]
 mod readme;
 #[path = "cli/rig.rs"]
