@@ -227,3 +227,30 @@ fn what_was_not_synced_may_be_lost() {
     let left: u32 = conn.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
     assert!(left < 50, "{left}");
 }
+
+/// A sync fails, the system goes on showing what it will never write, and the agent starts again: what is sold then is on the disk only
+/// where the log was written again, as the store does with a real one. How many of so many moments of failure lose a sale.
+fn lost_after_failed_syncs(write_again: bool) -> usize {
+    let loses = |after: &u64| {
+        let mut till = Till::new();
+        till.sell(1).expect("the disk is well");
+        till.disk.fail(Fault::Write, *after, u64::MAX);
+        if till.sell(2).is_ok() {
+            return false;
+        }
+        till.db = None;
+        till.disk.mend();
+        assert!(!write_again || till.disk.write_again("till.db-wal"));
+        till.open();
+        till.sell(3).expect("the disk is well again");
+        till.crash();
+        !till.has(3)
+    };
+    (0..40).filter(loses).count()
+}
+
+#[test]
+fn a_log_that_is_written_again_survives_a_sync_that_failed() {
+    assert_eq!(lost_after_failed_syncs(true), 0);
+    assert_ne!(lost_after_failed_syncs(false), 0, "the disk does forget what a failed sync was to write");
+}
