@@ -94,6 +94,10 @@ impl Till {
             currency: *b"TND",
             time_zone: TimeZone::get("Africa/Tunis").expect("a known zone"),
         };
+        // As the store does with a real file, which this disk is not.
+        if !self.disk.write_again("till.db-wal") {
+            return Err(StoreError::Io("the log cannot be written again".to_owned()));
+        }
         let options = StoreOptions { path: self.path(), author, level: LEVEL };
         self.db = Some(Db::open(&options, self.now(), Box::new(Steady(Arc::clone(&self.entropy))))?);
         self.done += 1;
