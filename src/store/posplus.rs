@@ -74,6 +74,8 @@ pub struct PosStock {
     pub before: Option<Quantity>,
     /// Up to where in our ledger it was told of everything: what it had follows from that, where the connection does not know.
     pub told: i64,
+    /// Up to where in our ledger it may have been told: where what it says is what was here at some place between, it was told up to there.
+    pub maybe_told: i64,
     /// The id of the message: of one message one movement is made.
     pub message: String,
 }

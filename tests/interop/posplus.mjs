@@ -384,6 +384,16 @@ const scenarios = {
   },
 };
 
+/// What moved a product on one of ours: shown where a scenario fails.
+async function history(sku) {
+  const till = [A, B].find((b) => b.child);
+  const { id } = await product(till, sku);
+  const { items } = await call(till, "GET", `/v1/products/${id}/stock?limit=500`);
+  for (const { at, type, delta, quantity, posId, reference, number } of items) {
+    console.log(`      ${at} ${posId} ${type} ${delta ?? quantity} ${reference ?? number ?? ""}`);
+  }
+}
+
 let passed = 0, failed = 0;
 for (const [name, run] of Object.entries(scenarios)) {
   const first = passed + failed === 0;
@@ -396,6 +406,7 @@ for (const [name, run] of Object.entries(scenarios)) {
   } catch (error) {
     failed++;
     console.log(`FAIL  ${name}: ${error.message} [${((performance.now() - began) / 1000).toFixed(1)} s]`);
+    await history("CAF").catch(() => {});
     // The others build on the first.
     if (first) break;
   }

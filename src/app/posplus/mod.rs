@@ -2,6 +2,7 @@
 //!
 //! Nothing here is in a sale's way: each till has a task of its own, which asks the store for one thing at a time.
 
+mod lately;
 mod peer;
 mod seat;
 mod told;
@@ -25,8 +26,8 @@ use crate::store::Store;
 const PEERS_MAX: usize = 16;
 /// Services that are dialled.
 const SERVICES_MAX: usize = 64;
-/// The longest wait between two dials.
-const REDIAL_MAX_MS: u64 = 15_000;
+/// The longest wait between two dials: a till that is back is found again within POSPlus's own 10 s.
+const REDIAL_MAX_MS: u64 = 5_000;
 /// How often it is looked whom to dial.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::info;
 
+use super::lately::Lately;
 use super::seat::Seat;
 use super::told::{Mark, Told};
 use super::{Context, PeerStatus};
@@ -25,6 +26,8 @@ use crate::wire::posplus::{Body, PosMessage};
 const PING_EVERY_MS: u64 = 30_000;
 /// How far was told is written down at most this often.
 const NOTE_EVERY_MS: u64 = 5_000;
+/// How long its first list is waited for.
+const FIRST_LIST_MS: u64 = 5_000;
 /// Between two looks at what is due.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -57,8 +60,9 @@ pub(super) struct Peer {
     told: Told,
     /// Rows whose product is known.
     rows: HashMap<i64, Uuid>,
-    /// Quantities that wait for the sale that explains them, or for their product.
-    grace: HashMap<i64, (u64, PosStock)>,
+    /// Quantities that wait for the sale that explains them...
+    lately: Lately,
+    /// ...and for their product.
     unknown: HashMap<i64, PosStock>,
     /// What quantities alone have moved lately, and when.
     counted: HashMap<Uuid, (u64, Quantity)>,
@@ -67,6 +71,8 @@ pub(super) struct Peer {
     kept: VecDeque<(u64, PosMessage)>,
     /// Where changes and ledger stood lately, for who only listens.
     trail: VecDeque<(u64, Mark)>,
+    /// When a ping was sent that it has answered.
+    proven: u64,
     ask_at: Option<u64>,
     asked: Option<u64>,
     ping_at: u64,
@@ -74,6 +80,8 @@ pub(super) struct Peer {
     note_at: Option<u64>,
     noted: Mark,
     pump: bool,
+    /// It has asked what changed since a time, and waits until its own list is here.
+    asks_us: Option<(u64, Option<String>)>,
     /// Products that it does not have are given to it with its next list.
     give: bool,
     /// Its next list is the first of this connection.
@@ -108,12 +116,13 @@ impl Peer {
             ids: Default::default(),
             told: Told::default(),
             rows: HashMap::new(),
-            grace: HashMap::new(),
+            lately: Lately::default(),
             unknown: HashMap::new(),
             counted: HashMap::new(),
             given: HashMap::new(),
             kept: VecDeque::new(),
             trail: VecDeque::new(),
+            proven: 0,
             ask_at: None,
             asked: None,
             ping_at: 0,
@@ -121,6 +130,7 @@ impl Peer {
             note_at: None,
             noted: Mark::default(),
             pump: true,
+            asks_us: None,
             give: false,
             fresh: true,
             others: 0,
@@ -190,7 +200,7 @@ impl Peer {
         info!(peer = %self.pos_id, "P2P: POSPlus till {} is not connected any more", self.pos_id);
         self.links.clear();
         self.told.disconnected();
-        self.grace.clear();
+        self.lately.clear();
         self.counted.clear();
         self.status.online = false;
         self.look_at = self.now();
@@ -205,11 +215,8 @@ impl Peer {
         if self.told.is_stalled(now) {
             self.all_lost();
         }
-        let due: Vec<i64> = self.grace.iter().filter(|(_, (until, _))| *until <= now).map(|(row, _)| *row).collect();
-        for row in due {
-            if let Some((_, stock)) = self.grace.remove(&row) {
-                self.quantity(row, stock).await;
-            }
+        for due in self.lately.due(now) {
+            self.quantity(due).await;
         }
         if !self.links.is_empty() {
             if self.ping_at <= now {
@@ -220,8 +227,15 @@ impl Peer {
                 let requested_by = self.context.pos_id.clone();
                 self.send(Body::FullRequest { requested_by, bidirectional: false }).await;
             }
-            if self.seat.is_ours() && self.pump && self.told.can_send() {
-                self.tell().await;
+            // Before its first list is here, a quantity told would hide what it has sold unheard.
+            let waits = self.fresh && self.asked.is_none_or(|asked| now < asked + FIRST_LIST_MS);
+            if self.seat.is_ours() && !waits {
+                if let Some((since_ms, since)) = self.asks_us.take() {
+                    self.answer(since_ms, since).await;
+                }
+                if self.pump && self.told.can_send() {
+                    self.tell().await;
+                }
             }
         }
         if self.note_at.is_some_and(|at| at <= now) {

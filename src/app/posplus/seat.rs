@@ -14,6 +14,8 @@ const GONE_MS: u64 = 1_500;
 const RANK_MS: u64 = 400;
 /// A till that has just started gives the speaker this long to link.
 const START_MS: u64 = 4_000;
+/// Who spoke last knows best what its POSPlus till was told, and has this much more time to meet it again.
+const LAST_MS: u64 = 6_000;
 /// Who has lost its POSPlus till for this long leaves the seat.
 const LOST_MS: u64 = 4_000;
 
@@ -36,11 +38,13 @@ pub(super) struct Seat {
     /// Since when the POSPlus till has been away.
     lost_since: Option<u64>,
     speaker: Option<TillId>,
+    /// Who spoke last.
+    last: Option<TillId>,
 }
 
 impl Seat {
     pub(super) fn new(own: TillId, now: u64) -> Self {
-        Self { own, started: now, empty_since: None, lost_since: None, speaker: None }
+        Self { own, started: now, empty_since: None, lost_since: None, speaker: None, last: None }
     }
 
     /// Whether this till speaks.
@@ -57,6 +61,7 @@ impl Seat {
         connected: bool,
     ) -> Option<Move> {
         self.speaker = speaker;
+        self.last = speaker.or(self.last);
         if connected {
             self.lost_since = None;
         } else {
@@ -70,8 +75,13 @@ impl Seat {
         }
         let since = *self.empty_since.get_or_insert(now);
         let rank = linked.iter().filter(|till| **till < self.own).count() as u64;
-        let gone = if speaker.is_some() { GONE_MS } else { 0 };
-        let ready = since + gone + rank * RANK_MS;
+        let wait = match (speaker, self.last) {
+            (Some(_), _) => GONE_MS + rank * RANK_MS,
+            (None, Some(last)) if last == self.own => 0,
+            (None, Some(last)) if linked.contains(&last) => LAST_MS + rank * RANK_MS,
+            _ => rank * RANK_MS,
+        };
+        let ready = since + wait;
         let ready = if speaker.is_some() { ready.max(self.started + START_MS) } else { ready };
         (now >= ready).then_some(Move::Take)
     }
@@ -110,6 +120,18 @@ mod tests {
         // Alone there is nobody to leave it to, and nothing to write.
         assert_eq!(a.look(LOST_MS, Some(A), &linked(&[]), false), None);
         assert_eq!(a.look(2 * LOST_MS, Some(B), &linked(&[B]), true), None);
+    }
+
+    #[test]
+    fn who_spoke_last_goes_on_where_it_can() {
+        let (mut a, mut b) = (Seat::new(A, 0), Seat::new(B, 0));
+        for (seat, other) in [(&mut a, B), (&mut b, A)] {
+            assert_eq!(seat.look(0, Some(B), &linked(&[other]), true), None);
+            assert_eq!(seat.look(1, None, &linked(&[other]), false), None);
+        }
+        assert_eq!(a.look(9_000, None, &linked(&[B]), true), None);
+        assert_eq!(b.look(9_000, None, &linked(&[A]), true), Some(Move::Take));
+        assert_eq!(a.look(9_000 + LAST_MS, None, &linked(&[B]), true), Some(Move::Take));
     }
 
     #[test]

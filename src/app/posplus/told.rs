@@ -42,11 +42,13 @@ pub(super) struct Told {
     pub(super) read: Mark,
     /// What it was sent.
     pub(super) sent: Mark,
+    /// Up to where in our ledger it may have been told by another of our tills, or by this one before it started.
+    others: i64,
 }
 
 impl Told {
     pub(super) fn new(read: Mark) -> Self {
-        Self { has: HashMap::new(), fences: VecDeque::new(), read, sent: read }
+        Self { read, sent: read, ..Self::default() }
     }
 
     /// The connection is gone: what was not read for sure is told again.
@@ -54,6 +56,22 @@ impl Told {
         self.has.clear();
         self.fences.clear();
         self.sent = self.read;
+    }
+
+    /// Another of our tills has told it so much.
+    pub(super) fn follow(&mut self, mark: Mark) {
+        self.has.clear();
+        (self.read, self.sent) = (mark, mark);
+    }
+
+    /// Others may have told it up to here; nothing once its own list says what it has.
+    pub(super) fn others_told(&mut self, ledger: i64) {
+        self.others = ledger;
+    }
+
+    /// Up to where in our ledger it was told for sure, and up to where it may have been.
+    pub(super) fn ledger(&self) -> (i64, i64) {
+        (self.read.ledger, self.sent.ledger.max(self.others).max(self.read.ledger))
     }
 
     /// How many it has of a product, where that is known.
@@ -91,15 +109,15 @@ impl Told {
         self.fences.iter().all(|fence| fence.mark.is_none())
     }
 
-    /// A pong: the oldest batch is read. Whether something new is.
-    pub(super) fn ponged(&mut self) -> bool {
-        let Some(fence) = self.fences.pop_front() else { return false };
+    /// A pong: the oldest batch is read. When that was sent, and whether it held something new.
+    pub(super) fn ponged(&mut self) -> Option<(u64, bool)> {
+        let fence = self.fences.pop_front()?;
         for (product, quantity) in fence.stock {
             self.said(product, quantity);
         }
         let news = fence.mark.is_some_and(|mark| mark != self.read);
         self.read = fence.mark.unwrap_or(self.read);
-        news
+        Some((fence.at, news))
     }
 
     /// Whether a ping has waited too long for its pong.
@@ -128,7 +146,8 @@ mod tests {
         told.moved(JUICE, units(-5));
         assert_eq!((told.has(JUICE), told.read), (Some(units(95)), Mark::default()));
         // Now it has read 97, over its own 95: to be told 92.
-        assert!(told.ponged());
+        assert_eq!(told.ledger(), (0, 3));
+        assert_eq!(told.ponged(), Some((0, true)));
         assert_eq!((told.has(JUICE), told.read), (Some(units(97)), mark));
     }
 
@@ -143,6 +162,17 @@ mod tests {
         assert!(!told.is_stalled(FENCE_MS) && told.is_stalled(FENCE_MS + 1));
         told.disconnected();
         assert_eq!((told.sent.cursor, told.is_quiet()), (9, true));
-        assert!(!told.ponged());
+        assert_eq!(told.ponged(), None);
+    }
+
+    #[test]
+    fn who_takes_over_does_not_know_how_far_it_was_told() {
+        let mut told = Told::new(Mark::default());
+        told.said(JUICE, units(1));
+        told.follow(Mark { cursor: 7, ledger: 3 });
+        told.others_told(5);
+        assert_eq!((told.has(JUICE), told.ledger()), (None, (3, 5)));
+        told.others_told(0);
+        assert_eq!(told.ledger(), (3, 3));
     }
 }

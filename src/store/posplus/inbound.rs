@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use serde_json::json;
 
 use crate::model::amount::{Money, Quantity};
@@ -302,7 +302,7 @@ impl Work<'_> {
         let ours = stock::total(self.conn, product)?;
         let before = match said.before {
             Some(before) => before,
-            None => Quantity(ours.0 - untold(self.conn, pos_id, product, said.told)?),
+            None => before(self.conn, pos_id, product, (ours, said))?,
         };
         let delta = Quantity(said.quantity.0 - before.0);
         let id = movement_of(pos_id, &said.message, product);
@@ -337,20 +337,36 @@ fn take_off(sale: &mut Sale, total: Money) {
     }
 }
 
-/// What moved stock after a place of the ledger, but for what that till did itself.
-fn untold(conn: &Connection, pos_id: &str, product: Uuid, after: i64) -> Result<i64, StoreError> {
-    let sum = conn
-        .prepare_cached(
-            "SELECT sum(l.delta) FROM ledger l
-             LEFT JOIN ticket t ON l.src_kind = 1 AND t.idx = l.src_idx
-             LEFT JOIN refund r ON l.src_kind = 2 AND r.idx = l.src_idx
-             LEFT JOIN movement m ON l.src_kind = 3 AND m.idx = l.src_idx
-             WHERE l.n > ?1 AND l.stock_idx = (SELECT idx FROM stock WHERE product = ?2)
-             AND coalesce(t.pos_id, r.pos_id, m.pos_id) <> ?3",
-        )?
-        .query_row((after, product.as_bytes(), pos_id), |row| row.get::<_, Option<i64>>(0))
-        .optional()?;
-    Ok(sum.flatten().unwrap_or(0))
+/// What a POSPlus till had before it said how many it has, by what it was told: POSPlus knows no less than nothing.
+fn before(
+    conn: &Connection,
+    pos_id: &str,
+    product: Uuid,
+    (ours, said): (Quantity, &PosStock),
+) -> Result<Quantity, StoreError> {
+    let untold = untold(conn, pos_id, product, said.told)?;
+    let mut had = Quantity(ours.0 - untold.iter().map(|(_, delta)| delta).sum::<i64>());
+    let certain = had.max(Quantity(0));
+    let later = untold.into_iter().take_while(|(n, _)| *n <= said.maybe_told).map(|(_, delta)| {
+        had.0 += delta;
+        had.max(Quantity(0))
+    });
+    let told = later.filter(|had| *had == said.quantity).last();
+    Ok(told.unwrap_or(certain))
+}
+
+/// What moved stock after a place of the ledger, but for what that till did itself: where, and by how much.
+fn untold(conn: &Connection, pos_id: &str, product: Uuid, after: i64) -> Result<Vec<(i64, i64)>, StoreError> {
+    let mut query = conn.prepare_cached(
+        "SELECT l.n, l.delta FROM ledger l
+         LEFT JOIN ticket t ON l.src_kind = 1 AND t.idx = l.src_idx
+         LEFT JOIN refund r ON l.src_kind = 2 AND r.idx = l.src_idx
+         LEFT JOIN movement m ON l.src_kind = 3 AND m.idx = l.src_idx
+         WHERE l.n > ?1 AND l.stock_idx = (SELECT idx FROM stock WHERE product = ?2)
+         AND coalesce(t.pos_id, r.pos_id, m.pos_id) <> ?3 ORDER BY l.n",
+    )?;
+    let rows = query.query_map((after, product.as_bytes(), pos_id), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// The category of this very name: the smallest id, where several have it. A shop has few.

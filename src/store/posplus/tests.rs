@@ -64,7 +64,7 @@ fn ticket(row: i64, number: &str, sku: &str, units: i64) -> PosTicket {
 
 fn said(quantity: i64, before: Option<i64>, told: i64, message: &str) -> PosStock {
     let before = before.map(Quantity::units);
-    PosStock { quantity: Quantity::units(quantity), before, told, message: message.into() }
+    PosStock { quantity: Quantity::units(quantity), before, told, maybe_told: told, message: message.into() }
 }
 
 fn hear(till: &mut Till, what: PosSaid) -> PosHeard {
@@ -75,7 +75,13 @@ fn hear(till: &mut Till, what: PosSaid) -> PosHeard {
 }
 
 fn hear_product(till: &mut Till, what: PosProduct, live: bool, message: &str) -> PosHeard {
-    let stock = PosStock { quantity: what.stock, before: None, told: till.told(), message: message.into() };
+    let stock = PosStock {
+        quantity: what.stock,
+        before: None,
+        told: till.told(),
+        maybe_told: till.told(),
+        message: message.into(),
+    };
     hear(till, PosSaid::Product { product: Box::new(what), live, stock })
 }
 

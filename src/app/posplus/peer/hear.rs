@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
+use super::super::lately::Due;
 use super::{NOTE_EVERY_MS, Peer};
 use crate::app::clock;
 use crate::model::amount::Quantity;
@@ -12,14 +13,12 @@ use crate::model::posplus::PosProduct;
 use crate::store::{PosHeard, PosSaid, PosStock, Reply, Request, StoreError};
 use crate::wire::posplus::{Action, Body, Catalogue, Kind, PosMessage, parse_time};
 
-/// A quantity waits this long for the sale that explains it: which of both POSPlus sends first is not said anywhere.
-const GRACE_MS: u64 = 500;
 /// A sale that comes later than its quantity was counted by that already, where this is not longer ago.
 const COUNTED_MS: u64 = 30_000;
-/// Quantities of rows that are not known yet, and quantities that wait for a sale.
+/// Quantities of rows that are not known yet.
 const WAITING_MAX: usize = 1_000;
-/// The catalogue is asked for at most this often.
-const ASK_EVERY_MS: u64 = 3_000;
+/// The catalogue is asked for at most this often, and a millisecond more for each product that it is known to have.
+const ASK_EVERY_MS: u64 = 500;
 /// Who only listens keeps at most so many messages.
 const KEEP_MAX: usize = 300;
 /// Messages whose ids are remembered: each comes on both of two connections.
@@ -48,8 +47,11 @@ impl Peer {
         self.status.last_seen_ms = clock::now().wall_ms;
         match message.body {
             Body::Pong if is_last => {
-                if self.told.ponged() {
-                    self.note_at.get_or_insert(self.context.uptime.ms() + NOTE_EVERY_MS);
+                if let Some((sent_at, news)) = self.told.ponged() {
+                    self.proven = sent_at;
+                    if news {
+                        self.note_at.get_or_insert(self.context.uptime.ms() + NOTE_EVERY_MS);
+                    }
                 }
                 self.pump = true;
                 return;
@@ -80,9 +82,7 @@ impl Peer {
                 self.kept.pop_front();
             }
             // Lists are asked for again by who takes over.
-            if matches!(message.body.kind(), Kind::Ticket | Kind::Stock | Kind::Customer)
-                || matches!(message.body, Body::Product(..))
-            {
+            if matches!(message.body.kind(), Kind::Ticket | Kind::Customer | Kind::Product) {
                 self.kept.push_back((self.context.uptime.ms(), message));
             }
         }
@@ -116,11 +116,7 @@ impl Peer {
             }
             Body::Stock { product, quantity } => {
                 counts.stock_in += 1;
-                let stock = self.stock(quantity, &message.id);
-                if self.grace.len() < WAITING_MAX || self.grace.contains_key(&product) {
-                    let until = self.grace.get(&product).map_or(self.now() + GRACE_MS, |(until, _)| *until);
-                    self.grace.insert(product, (until, stock));
-                }
+                self.said(product, quantity, &message.id);
             }
             Body::Product(Action::Delete, product) => drop(self.ask(PosSaid::Deleted(product)).await),
             Body::Product(_, product) => self.product(*product, true, &message.id).await,
@@ -134,9 +130,9 @@ impl Peer {
             | Body::Manual { catalogue, .. } => self.catalogue(catalogue, &message.id).await,
             Body::IncrementalRequest { since, .. } => {
                 let since_ms = parse_time(&since).unwrap_or(0).saturating_sub(SINCE_SLACK_MS);
-                self.answer(since_ms, Some(since)).await;
+                self.asks_us = Some((since_ms, Some(since)));
             }
-            Body::FullRequest { .. } => self.answer(0, None).await,
+            Body::FullRequest { .. } => self.asks_us = Some((0, None)),
             Body::Ignored(kind) => {
                 counts.ignored += 1;
                 debug!(peer = %self.pos_id, "P2P: POSPlus till {} says {kind}: ignored", self.pos_id);
@@ -145,26 +141,49 @@ impl Peer {
         }
     }
 
+    /// Takes in what was heard while another spoke, and may have been taken in by that one. Quantities are old by now: its list tells them.
+    pub(super) async fn take_in_again(&mut self, message: PosMessage) {
+        match message.body {
+            Body::Stock { .. } => {}
+            Body::Product(action, product) if action != Action::Delete => {
+                self.product(*product, false, &message.id).await;
+            }
+            _ => self.take_in(message).await,
+        }
+    }
+
     /// A sale has moved stock. Where the quantity that follows from it came first and was counted by itself, it is taken back.
     async fn sold(&mut self, product: Uuid, delta: Quantity, message: &str) {
         let now = self.now();
+        let row = self.rows.iter().find(|(_, id)| **id == product).map(|(row, _)| *row);
+        let moved = row.map_or(delta, |row| self.lately.sold(now, row, delta));
         let counted = self.counted.get_mut(&product).filter(|(at, _)| now.saturating_sub(*at) < COUNTED_MS);
         let has = self.told.has(product);
-        let row = self.rows.iter().find(|(_, id)| **id == product).map(|(row, _)| *row);
-        let (Some((_, moved)), Some(has), Some(row)) = (counted, has, row) else {
-            return self.told.moved(product, delta);
+        let (Some((_, counted)), Some(has), Some(row)) = (counted, has, row) else {
+            return self.told.moved(product, moved);
         };
-        if delta.0 >= 0 || moved.0 > delta.0 {
-            return self.told.moved(product, delta);
+        if delta.0 >= 0 || counted.0 > delta.0 || moved != delta {
+            return self.told.moved(product, moved);
         }
-        moved.0 -= delta.0;
+        counted.0 -= delta.0;
         let mut stock = self.stock(has, &format!("{message} again"));
         stock.before = Some(Quantity(has.0 + delta.0));
         self.ask(PosSaid::Stock { row, stock }).await;
     }
 
+    /// It has so many by its own word, from here on.
+    fn said(&mut self, row: i64, quantity: Quantity, message: &str) {
+        let product = self.rows.get(&row).copied();
+        let has = product.and_then(|product| self.told.has(product));
+        let taken = self.lately.said(self.now(), row, quantity, has, message);
+        if let Some(product) = product.filter(|_| taken) {
+            self.told.said(product, quantity);
+        }
+    }
+
     fn stock(&self, quantity: Quantity, message: &str) -> PosStock {
-        PosStock { quantity, before: None, told: self.told.read.ledger, message: message.to_owned() }
+        let (told, maybe_told) = self.told.ledger();
+        PosStock { quantity, before: None, told, maybe_told, message: message.to_owned() }
     }
 
     /// Asks the store to take something in; what is wrong with it is counted and said.
@@ -205,9 +224,9 @@ impl Peer {
         let given = self.given.remove(&product.sku);
         let mut stock = self.stock(quantity, message);
         stock.before = given.or_else(|| self.rows.get(&row).and_then(|id| self.told.has(*id)));
-        if !live && !self.fresh && self.rows.contains_key(&row) {
+        if self.lately.knows(row) || !live && !self.fresh && self.rows.contains_key(&row) {
             // POSPlus tills copy each other's quantities when they meet, without a word: what has moved in a later list is no sale, and
-            // counting it would count one of another till's twice.
+            // counting it would count one of another till's twice. Nor is it where a sale of it has just been heard.
             stock.before = Some(quantity);
         }
         let Some(heard) = self.ask(PosSaid::Product { product: Box::new(product), live, stock }).await else { return };
@@ -219,21 +238,24 @@ impl Peer {
         }
         self.level(id, row, heard.stock).await;
         if let Some(waiting) = self.unknown.remove(&row) {
-            self.quantity(row, waiting).await;
+            self.stock_of(row, waiting).await;
         }
     }
 
     /// A quantity that no sale has explained.
-    pub(super) async fn quantity(&mut self, row: i64, mut stock: PosStock) {
-        let product = self.rows.get(&row).copied();
-        stock.before = product.and_then(|id| self.told.has(id));
-        stock.told = self.told.read.ledger;
-        let quantity = stock.quantity;
+    pub(super) async fn quantity(&mut self, due: Due) {
+        let mut stock = self.stock(due.quantity, &due.message);
+        stock.before = due.before;
+        self.stock_of(due.row, stock).await;
+    }
+
+    async fn stock_of(&mut self, row: i64, stock: PosStock) {
         let Some(heard) = self.ask(PosSaid::Stock { row, stock: stock.clone() }).await else { return };
         match heard.product {
             Some(id) => {
-                self.rows.insert(row, id);
-                self.told.said(id, quantity);
+                if self.rows.insert(row, id).is_none() {
+                    self.told.said(id, stock.quantity);
+                }
                 self.counted.retain(|_, (at, _)| self.context.uptime.ms().saturating_sub(*at) < COUNTED_MS);
                 for (product, delta) in heard.moved {
                     let now = self.context.uptime.ms();
@@ -263,13 +285,14 @@ impl Peer {
             self.product(product, false, message).await;
         }
         self.fresh = false;
+        self.told.others_told(0);
         if std::mem::take(&mut self.give) {
             self.give_missing().await;
         }
     }
 
     pub(super) fn ask_soon(&mut self) {
-        let after = self.asked.map_or(0, |asked| asked + ASK_EVERY_MS);
+        let after = self.asked.map_or(0, |asked| asked + ASK_EVERY_MS + self.rows.len() as u64);
         self.ask_at.get_or_insert(self.context.uptime.ms().max(after));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tracing::info;
 
 use super::super::seat::Move;
-use super::super::told::{Mark, Told};
+use super::super::told::Mark;
 use super::{NOTE_EVERY_MS, Peer};
 use crate::store::PosSaid;
 
@@ -13,8 +13,10 @@ use crate::store::PosSaid;
 const COPIED_MS: u64 = 6_000;
 /// Who only listens keeps what it hears for this long.
 const KEEP_MS: u64 = 15_000;
-/// How far behind a listener takes the speaker to be.
-const LISTENER_LAG_MS: u64 = 10_000;
+/// Who listens takes the speaker to have told, so much before a ping that was answered: of tickets, which may come twice...
+const TICKETS_LAG_MS: u64 = 10_000;
+/// ...and of stock.
+const STOCK_LAG_MS: u64 = 2_000;
 
 impl Peer {
     /// Looks who speaks.
@@ -44,27 +46,31 @@ impl Peer {
         }
     }
 
-    /// Who listens takes the speaker to have told everything but the last few seconds.
+    /// Who listens takes the speaker to have told what there was some seconds before this till proved, by answering a ping, that it was there.
     fn follow(&mut self, now: u64, mark: Mark, speaker_is_here: bool) {
         self.kept.retain(|(at, _)| now.saturating_sub(*at) < KEEP_MS);
         if !(speaker_is_here && self.status.online) {
             return;
         }
         self.trail.push_back((now, mark));
-        while self.trail.front().is_some_and(|(at, _)| now.saturating_sub(*at) >= LISTENER_LAG_MS)
-            && let Some((_, mark)) = self.trail.pop_front()
-        {
-            self.told = Told::new(mark);
+        let before = |lag: u64| self.trail.partition_point(|(at, _)| at + lag <= self.proven);
+        let (tickets, stock) = (before(TICKETS_LAG_MS), before(STOCK_LAG_MS));
+        if tickets > 0 {
+            let mark = Mark { cursor: self.trail[tickets - 1].1.cursor, ledger: self.trail[stock - 1].1.ledger };
+            self.trail.drain(..tickets - 1);
+            self.told.follow(mark);
             self.note_at.get_or_insert(now + NOTE_EVERY_MS);
         }
     }
 
     async fn take_over(&mut self, now: u64) {
         self.trail.clear();
+        let ledger = self.context.store.read(|reader| reader.posplus_now()).await.map_or(0, |(_, ledger)| ledger);
+        self.told.others_told(ledger);
         (self.ask_at, self.asked, self.pump, self.give) = (Some(now), None, true, true);
         self.fresh = true;
         for (_, message) in std::mem::take(&mut self.kept) {
-            self.take_in(message).await;
+            self.take_in_again(message).await;
         }
     }
 }

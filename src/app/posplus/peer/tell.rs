@@ -10,6 +10,8 @@ use crate::model::id::Uuid;
 use crate::store::{PosNews, Remember, Request};
 use crate::wire::posplus::{Action, Body, Catalogue, PAGE_ITEMS, iso};
 
+/// A heartbeat of who only listens: how lately the till was there is all that such a one can go by.
+const LISTENER_PING_EVERY_MS: u64 = 5_000;
 /// Changes told at once.
 const BATCH: usize = 64;
 
@@ -127,7 +129,7 @@ impl Peer {
     pub(super) async fn fence(&mut self, mark: Option<Mark>, stock: Vec<(Uuid, Quantity)>) {
         if self.send(Body::Ping).await {
             let now = self.now();
-            self.ping_at = now + PING_EVERY_MS;
+            self.ping_at = now + if self.seat.is_ours() { PING_EVERY_MS } else { LISTENER_PING_EVERY_MS };
             self.told.pinged(now, mark, stock);
         }
     }
