@@ -36,8 +36,9 @@ use super::shared::{Shared, lock};
 use super::{MeshEvent, MeshHandle};
 use crate::wire::posplus::{Body, Decimals, Envelope, PosMessage, SOCKET_BYTES_MAX, decode, encode};
 
-/// How long a POSPlus till is left to dial by itself, before it is dialled.
-pub const DIAL_AFTER: Duration = Duration::from_secs(3);
+/// How long a POSPlus till is left to dial by itself, before it is dialled: it does so a second after it has found us, and two connections
+/// are no harm.
+pub const DIAL_AFTER: Duration = Duration::from_millis(1_200);
 
 /// How long a connection may be without a hello, and a dial without an answer.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);

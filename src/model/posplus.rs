@@ -174,7 +174,7 @@ pub struct PosPayment {
 }
 
 /// A product.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PosProduct {
     /// Its row there.
     pub row: i64,

@@ -184,8 +184,8 @@ const scenarios = {
     });
     // They copy from each other 2 s after they meet, quantities and all.
     await until("P and Q have met", 15 * slack, async () => {
-      for (const b of [P, Q]) if (!(await state(b)).counts.received["incremental-sync-response"]) return false;
-      return true;
+      const [p, q] = await Promise.all([state(P), state(Q)]);
+      return p.counts.copied[Q.pos] || q.counts.copied[P.pos];
     });
     const peer = (await status(A)).posplus[0];
     need(peer.authenticated === false, "POSPlus is shown as authenticated");

@@ -41,10 +41,11 @@ let db = {
   tickets: [], nextProduct: Number(args.first ?? 1), nextTicket: 1, number: 1, users: [1], sessions: [1], lastSync: null,
 };
 try { db = JSON.parse(readFileSync(args.data)); } catch { /* A first start. */ }
-const counts = { customers: 0, lost: 0, duplicate: 0, unknownStock: 0, links: 0, received: {} };
+const counts = { foundAt: {}, joinedAt: {}, copied: {}, customers: 0, lost: 0, duplicate: 0, unknownStock: 0, links: 0, received: {} };
 let dirty = false;
 const save = () => { dirty = true; };
-setInterval(() => { if (dirty) { dirty = false; writeFileSync(args.data, JSON.stringify(db)); } }, 200);
+const flush = () => { if (dirty) { dirty = false; writeFileSync(args.data, JSON.stringify(db)); } };
+setInterval(flush, 200);
 
 const bySku = new Map(db.products.map((p) => [p.sku, p]));
 const byId = new Map(db.products.map((p) => [p.id, p]));
@@ -100,6 +101,7 @@ function joined(socket, posId) {
   if (!sockets.has(posId)) sockets.set(posId, new Set());
   sockets.get(posId).add(socket);
   counts.links++;
+  counts.joinedAt[posId] ??= Date.now();
   socket.pongAt = Date.now();
   socket.timer = setInterval(() => {
     if (Date.now() - socket.pongAt > 40_000) return socket.terminate();
@@ -172,6 +174,7 @@ function heard(socket, { type, action, data, sourcePos }) {
       return send(socket, "incremental-sync-response", "sync", { products, categories, since: data.since, hasMore, syncedAt });
     }
     case "incremental-sync-response": {
+      counts.copied[sourcePos] = (counts.copied[sourcePos] ?? 0) + 1;
       takeCatalogue(data, false);
       db.lastSync = data.syncedAt;
       if (data.hasMore) {
@@ -215,6 +218,7 @@ bonjour.find({ type: "posplus-p2p" }).on("up", (service) => {
   const address = service.addresses?.find((a) => /^\d+\.\d+\.\d+\.\d+$/.test(a));
   if (!id || id === args.id || !address) return;
   say("found", id, address);
+  counts.foundAt[id] ??= Date.now();
   setTimeout(() => dial(address, service.port, id, false), 1_000);
 });
 
@@ -274,7 +278,10 @@ createServer((request, response) => {
         return answer(200, { peers: [...peers.keys()], products, tickets: db.tickets, counts });
       }
       const order = orders[request.url];
-      answer(order ? 200 : 404, order ? order(JSON.parse(body || "{}")) : {});
+      const result = order ? order(JSON.parse(body || "{}")) : {};
+      // What was answered is on the disk, as with SQLite.
+      flush();
+      answer(order ? 200 : 404, result);
     } catch (error) { answer(500, { error: String(error) }); }
   });
 }).listen(Number(args.control));

@@ -38,15 +38,18 @@ impl Driver {
             self.alerts.set(now, wall.wall_ms, Code::PeerUnreachable, &till.to_string(), away);
         }
         self.alerts.keep(Code::PeerUnreachable, |subject| tills.iter().any(|till| till.to_string() == subject));
+        // POSPlus tills count as it counts them: the indicator is green with one of them alone.
+        let (mut others, mut linked) = (tills.len(), tills.iter().filter(|till| online(**till)).count());
         if let Some(posplus) = &self.posplus {
             let peers = posplus.peers();
+            others += peers.len();
+            linked += peers.iter().filter(|peer| peer.online).count();
             for peer in &peers {
                 let cause = format!("{} \"{}\" at {}", peer.id, peer.name, peer.address);
                 self.alerts.set(now, wall.wall_ms, Code::UnauthenticatedPeer, &peer.id, peer.online.then_some(cause));
             }
             posplus.linked(tills.iter().copied().filter(|till| online(*till)).collect());
         }
-        let linked = tills.iter().filter(|till| online(**till)).count();
         let is_fault = |code| matches!(code, Code::StoreFault | Code::PortInUse | Code::DiskReadOnly | Code::BoxSetup);
         let raised = self.alerts.raised(now);
         self.history.note(now, wall.wall_ms, &raised);
@@ -54,7 +57,7 @@ impl Driver {
         let behind = views.iter().map(|v| v.behind).max().unwrap_or(0);
         // A snapshot counts as lacking something, even where its rows are not known to be many.
         let behind = behind.max(u64::from(self.snapshot.is_some()));
-        let facts = Facts { started: true, fault, enabled: self.enabled, others: tills.len(), linked, behind };
+        let facts = Facts { started: true, fault, enabled: self.enabled, others, linked, behind };
         let shown = self.led.tell(now, LedState::of(facts));
         self.show.send_if_modified(|led| std::mem::replace(led, shown) != shown);
         self.publish(now, wall.quality, &views);

@@ -29,7 +29,7 @@ const SERVICES_MAX: usize = 64;
 /// The longest wait between two dials: a till that is back is found again within POSPlus's own 10 s.
 const REDIAL_MAX_MS: u64 = 5_000;
 /// How often it is looked whom to dial.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What the driver hears.
 #[derive(Debug)]
@@ -215,6 +215,7 @@ impl Manager {
                 let now = self.context.uptime.ms();
                 let fresh = self.services.get(&found.key).is_none_or(|known| known.address != address);
                 if fresh {
+                    info!(peer = %pos_id, "P2P: found POSPlus till {pos_id} at {address}");
                     let dial_at = now + dial_after_ms();
                     let service = Service { pos_id, address, dial_at, wait_ms: 1_000, dialling: None };
                     self.services.insert(found.key.clone(), service);

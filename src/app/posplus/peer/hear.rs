@@ -1,7 +1,9 @@
 //! What the till says, taken into the store.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tracing::{debug, warn};
 
 use super::super::lately::Due;
@@ -10,7 +12,7 @@ use crate::app::clock;
 use crate::model::amount::Quantity;
 use crate::model::id::Uuid;
 use crate::model::posplus::PosProduct;
-use crate::store::{PosHeard, PosSaid, PosStock, Reply, Request, StoreError};
+use crate::store::{PosHeard, PosSaid, PosStock, Reply, Request, Store, StoreError};
 use crate::wire::posplus::{Action, Body, Catalogue, Kind, PosMessage, parse_time};
 
 /// A sale that comes later than its quantity was counted by that already, where this is not longer ago.
@@ -19,6 +21,10 @@ const COUNTED_MS: u64 = 30_000;
 const WAITING_MAX: usize = 1_000;
 /// The catalogue is asked for at most this often, and a millisecond more for each product that it is known to have.
 const ASK_EVERY_MS: u64 = 500;
+/// Rows of lists that are remembered.
+const LISTED_MAX: usize = 20_000;
+/// Products of a list that the store is asked about at once.
+const LIST_BATCH: usize = 64;
 /// Who only listens keeps at most so many messages.
 const KEEP_MAX: usize = 300;
 /// Messages whose ids are remembered: each comes on both of two connections.
@@ -188,37 +194,42 @@ impl Peer {
 
     /// Asks the store to take something in; what is wrong with it is counted and said.
     pub(super) async fn ask(&mut self, said: PosSaid) -> Option<PosHeard> {
-        let request = Request::Posplus { pos_id: self.pos_id.clone(), said };
-        loop {
-            match self.context.store.submit(request.clone()).await {
-                Ok(Reply::Posplus(heard)) => {
-                    if let Some(theirs) = heard.differs {
-                        self.status.counts.stock_conflicts += 1;
-                        warn!(
-                            peer = %self.pos_id,
-                            "P2P: POSPlus till {} has {theirs} of product {:?}, here are {}: nobody can tell why; ours stays",
-                            self.pos_id, heard.product, heard.stock
-                        );
-                    }
-                    return Some(*heard);
+        let taken = take(&self.context.store, &self.pos_id, said).await;
+        self.judge(taken)
+    }
+
+    fn judge(&mut self, taken: Result<PosHeard, StoreError>) -> Option<PosHeard> {
+        match taken {
+            Ok(heard) => {
+                if let Some(theirs) = heard.differs {
+                    self.status.counts.stock_conflicts += 1;
+                    warn!(
+                        peer = %self.pos_id,
+                        "P2P: POSPlus till {} has {theirs} of product {:?}, here are {}: nobody can tell why; ours stays",
+                        self.pos_id, heard.product, heard.stock
+                    );
                 }
-                Ok(_) | Err(StoreError::Closed) => return None,
-                Err(StoreError::Rejected(why)) => {
-                    self.status.counts.refused += 1;
-                    warn!(peer = %self.pos_id, "P2P: what POSPlus till {} says is refused: {why}", self.pos_id);
-                    return None;
-                }
-                Err(StoreError::Conflict(_) | StoreError::NotFound(_)) => return None,
-                // A full disk is emptied some day, and a sale that was heard is not forgotten meanwhile.
-                Err(error) => {
-                    warn!("P2P: what POSPlus till {} says cannot be stored yet: {error}", self.pos_id);
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
+                Some(heard)
             }
+            Err(StoreError::Rejected(why)) => {
+                self.status.counts.refused += 1;
+                warn!(peer = %self.pos_id, "P2P: what POSPlus till {} says is refused: {why}", self.pos_id);
+                None
+            }
+            Err(_) => None,
         }
     }
 
     async fn product(&mut self, product: PosProduct, live: bool, message: &str) {
+        let (row, quantity) = (product.row, product.stock);
+        let said = self.prepare(product, live, message);
+        if let Some(heard) = self.ask(said).await {
+            self.settle(row, quantity, heard).await;
+        }
+    }
+
+    /// What to ask the store about a product that it tells of.
+    fn prepare(&mut self, product: PosProduct, live: bool, message: &str) -> PosSaid {
         self.status.counts.products_in += 1;
         let (row, quantity) = (product.row, product.stock);
         let given = self.given.remove(&product.sku);
@@ -229,7 +240,11 @@ impl Peer {
             // counting it would count one of another till's twice. Nor is it where a sale of it has just been heard.
             stock.before = Some(quantity);
         }
-        let Some(heard) = self.ask(PosSaid::Product { product: Box::new(product), live, stock }).await else { return };
+        PosSaid::Product { product: Box::new(product), live, stock }
+    }
+
+    /// Goes on with what the store has answered about a product.
+    async fn settle(&mut self, row: i64, quantity: Quantity, heard: PosHeard) {
         let Some(id) = heard.product else { return };
         self.rows.insert(row, id);
         self.told.said(id, quantity);
@@ -281,8 +296,17 @@ impl Peer {
         for category in catalogue.categories {
             self.ask(PosSaid::Category(Box::new(category))).await;
         }
-        for product in catalogue.products {
-            self.product(product, false, message).await;
+        let news: Vec<_> = catalogue.products.into_iter().filter(|product| self.is_news(product)).collect();
+        for some in news.chunks(LIST_BATCH) {
+            let asked: Vec<_> = some.iter().cloned().map(|product| self.prepare(product, false, message)).collect();
+            let (store, pos_id) = (self.context.store.clone(), self.pos_id.clone());
+            // Together, so that they are committed together.
+            let taken = join_all(asked.into_iter().map(|said| take(&store, &pos_id, said))).await;
+            for (product, taken) in some.iter().zip(taken) {
+                if let Some(heard) = self.judge(taken) {
+                    self.settle(product.row, product.stock, heard).await;
+                }
+            }
         }
         self.fresh = false;
         self.told.others_told(0);
@@ -291,8 +315,47 @@ impl Peer {
         }
     }
 
+    /// Whether a list tells something of a product that the list before it did not.
+    fn is_news(&mut self, product: &PosProduct) -> bool {
+        let mut hasher = DefaultHasher::new();
+        product.hash(&mut hasher);
+        let hash = hasher.finish();
+        if self.listed.len() >= LISTED_MAX {
+            self.listed.clear();
+        }
+        let known = self.listed.insert(product.row, hash) == Some(hash);
+        let has = self.rows.get(&product.row).and_then(|id| self.told.has(*id));
+        self.fresh || !known || has != Some(product.stock)
+    }
+
     pub(super) fn ask_soon(&mut self) {
         let after = self.asked.map_or(0, |asked| asked + ASK_EVERY_MS + self.rows.len() as u64);
-        self.ask_at.get_or_insert(self.context.uptime.ms().max(after));
+        self.ask_by(self.now().max(after));
+    }
+
+    /// The catalogue is asked for at this time at the latest.
+    pub(super) fn ask_by(&mut self, at: u64) {
+        self.ask_at = Some(self.ask_at.map_or(at, |asked| asked.min(at)));
+    }
+}
+
+/// Has the store take in something. A full disk is emptied some day, and a sale that was heard is not forgotten meanwhile.
+async fn take(store: &Store, pos_id: &str, said: PosSaid) -> Result<PosHeard, StoreError> {
+    let request = Request::Posplus { pos_id: pos_id.to_owned(), said };
+    loop {
+        match store.submit(request.clone()).await {
+            Ok(Reply::Posplus(heard)) => return Ok(*heard),
+            Ok(_) => return Err(StoreError::Closed),
+            Err(
+                error @ (StoreError::Closed
+                | StoreError::Rejected(_)
+                | StoreError::Conflict(_)
+                | StoreError::NotFound(_)),
+            ) => return Err(error),
+            Err(error) => {
+                warn!("P2P: what POSPlus till {pos_id} says cannot be stored yet: {error}");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
     }
 }

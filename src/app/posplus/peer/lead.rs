@@ -27,7 +27,7 @@ impl Peer {
         let linked: BTreeSet<_> = self.context.linked.borrow().clone();
         let others = self.context.status.borrow().values().filter(|peer| peer.online).count();
         if others != std::mem::replace(&mut self.others, others) && others > 1 {
-            self.ask_at = Some(self.ask_at.unwrap_or(now + COPIED_MS));
+            self.ask_by(now + COPIED_MS);
         }
         let was_ours = self.seat.is_ours();
         match self.seat.look(now, speaker, &linked, self.status.online) {
