@@ -207,6 +207,8 @@ async fn greet(
     if !dialled_by_us {
         send(&mut socket, door, &ours(true)).await?;
     }
+    // What was sent, and not taken, dies with the connection: a quantity that came through later would hide what was sold there meanwhile.
+    let _ = socket.get_ref().set_zero_linger();
     let id = shared.posplus.last.fetch_add(1, Relaxed);
     let (said, inbox) = mpsc::channel(INBOX);
     let (outbox, to_say) = mpsc::channel(OUTBOX);

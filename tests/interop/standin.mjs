@@ -264,6 +264,17 @@ const orders = {
     return { count };
   },
   "/raw": ({ text }) => { for (const socket of peers.values()) socket.send(text); return { sent: peers.size }; },
+  "/hear": (words) => { heard({ send() {}, readyState: 0 }, words); return {}; },
+  // Opens a second connection to each peer, and closes it again.
+  "/twice": () => {
+    for (const socket of peers.values()) {
+      const address = socket._socket.remoteAddress.replace("::ffff:", "");
+      const second = new WebSocket(`ws://${address}:${port}`);
+      listenTo(second);
+      second.on("open", () => { send(second, "hello", "identify", { posId: args.id, posName: args.name }); setTimeout(() => second.close(), 300); });
+    }
+    return {};
+  },
   "/hang-up": () => { for (const socket of peers.values()) socket.close(); return {}; },
 };
 

@@ -28,6 +28,8 @@ const PING_EVERY_MS: u64 = 15_000;
 const NOTE_EVERY_MS: u64 = 5_000;
 /// How long its first list is waited for.
 const FIRST_LIST_MS: u64 = 5_000;
+/// Between two looks at who speaks.
+const LOOK_MS: u64 = 500;
 /// Between two looks at what is due.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -195,7 +197,7 @@ impl Peer {
         (self.status.pos_name, self.status.address) = (pos_name, addr.to_string());
         self.status.online = true;
         let now = self.now();
-        (self.ask_at, self.asked, self.ping_at) = (Some(now), None, now + PING_EVERY_MS);
+        (self.ask_at, self.asked, self.ping_at) = (Some(now), None, now);
         (self.look_at, self.pump, self.give, self.fresh) = (now, true, true, true);
     }
 
@@ -204,6 +206,7 @@ impl Peer {
         self.links.clear();
         self.told.disconnected();
         self.lately.clear();
+        self.given.clear();
         self.counted.clear();
         self.status.online = false;
         self.look_at = self.now();
@@ -212,7 +215,7 @@ impl Peer {
     async fn on_time(&mut self) {
         let now = self.now();
         if self.look_at <= now {
-            self.look_at = now + 500;
+            self.look_at = now + LOOK_MS;
             self.look(now).await;
         }
         if self.told.is_stalled(now) {

@@ -42,8 +42,8 @@ pub(super) struct Told {
     pub(super) read: Mark,
     /// What it was sent.
     pub(super) sent: Mark,
-    /// Up to where in our ledger it may have been told by another of our tills, or by this one before it started.
-    others: i64,
+    /// Another of our tills may have told it more, or this one before it started.
+    others: bool,
 }
 
 impl Told {
@@ -64,14 +64,19 @@ impl Told {
         (self.read, self.sent) = (mark, mark);
     }
 
-    /// Others may have told it up to here; nothing once its own list says what it has.
-    pub(super) fn others_told(&mut self, ledger: i64) {
-        self.others = ledger;
+    /// Others may have told it more, until its own list says what it has.
+    pub(super) fn others_may_have_told(&mut self) {
+        self.others = true;
+    }
+
+    /// Its own list is here.
+    pub(super) fn has_said_all(&mut self) {
+        self.others = false;
     }
 
     /// Up to where in our ledger it was told for sure, and up to where it may have been.
     pub(super) fn ledger(&self) -> (i64, i64) {
-        (self.read.ledger, self.sent.ledger.max(self.others).max(self.read.ledger))
+        (self.read.ledger, if self.others { i64::MAX } else { self.sent.ledger.max(self.read.ledger) })
     }
 
     /// How many it has of a product, where that is known.
@@ -170,9 +175,9 @@ mod tests {
         let mut told = Told::new(Mark::default());
         told.said(JUICE, units(1));
         told.follow(Mark { cursor: 7, ledger: 3 });
-        told.others_told(5);
-        assert_eq!((told.has(JUICE), told.ledger()), (None, (3, 5)));
-        told.others_told(0);
+        told.others_may_have_told();
+        assert_eq!((told.has(JUICE), told.ledger()), (None, (3, i64::MAX)));
+        told.has_said_all();
         assert_eq!(told.ledger(), (3, 3));
     }
 }

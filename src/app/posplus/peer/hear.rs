@@ -234,12 +234,15 @@ impl Peer {
         let (row, quantity) = (product.row, product.stock);
         let given = self.given.remove(&product.sku);
         let mut stock = self.stock(quantity, message);
-        stock.before = given.or_else(|| self.rows.get(&row).and_then(|id| self.told.has(*id)));
-        if self.lately.knows(row) || !live && !self.fresh && self.rows.contains_key(&row) {
-            // POSPlus tills copy each other's quantities when they meet, without a word: what has moved in a later list is no sale, and
-            // counting it would count one of another till's twice. Nor is it where a sale of it has just been heard.
-            stock.before = Some(quantity);
-        }
+        let product_known = self.rows.get(&row);
+        // POSPlus tills copy each other's quantities when they meet, without a word: what has moved in a later list is no sale, and counting it
+        // would count one of another till's twice. Nor is it where a sale of it has just been heard.
+        let copied = !live && !self.fresh && (product_known.is_some() || given.is_some());
+        stock.before = match product_known.and_then(|id| self.told.has(*id)) {
+            _ if copied || self.lately.knows(row) => Some(quantity),
+            None => given,
+            has => has,
+        };
         PosSaid::Product { product: Box::new(product), live, stock }
     }
 
@@ -309,7 +312,7 @@ impl Peer {
             }
         }
         self.fresh = false;
-        self.told.others_told(0);
+        self.told.has_said_all();
         if std::mem::take(&mut self.give) {
             self.give_missing().await;
         }

@@ -6,13 +6,16 @@ use tracing::info;
 
 use super::super::seat::Move;
 use super::super::told::Mark;
-use super::{NOTE_EVERY_MS, Peer};
+use super::{LOOK_MS, NOTE_EVERY_MS, Peer};
 use crate::store::PosSaid;
+use crate::wire::posplus::Body;
 
 /// POSPlus tills that meet copy from each other some seconds later: then each is looked at again.
 const COPIED_MS: u64 = 6_000;
 /// Who only listens keeps what it hears for this long.
 const KEEP_MS: u64 = 15_000;
+/// A sale should be here by then, whoever speaks.
+const STAND_IN_MS: u64 = 2_500;
 /// Who listens takes the speaker to have told, so much before a ping that was answered: of tickets, which may come twice...
 const TICKETS_LAG_MS: u64 = 10_000;
 /// ...and of stock.
@@ -42,31 +45,48 @@ impl Peer {
         match (was_ours, self.seat.is_ours()) {
             (false, true) => self.take_over(now).await,
             (_, true) => {}
-            (_, false) => self.follow(now, Mark { cursor, ledger }, speaker.is_some_and(|till| linked.contains(&till))),
+            (_, false) => {
+                let is_here = speaker.is_some_and(|till| linked.contains(&till));
+                self.follow(now, Mark { cursor, ledger }, is_here).await;
+            }
         }
     }
 
     /// Who listens takes the speaker to have told what there was some seconds before this till proved, by answering a ping, that it was there.
-    fn follow(&mut self, now: u64, mark: Mark, speaker_is_here: bool) {
+    async fn follow(&mut self, now: u64, mark: Mark, speaker_is_here: bool) {
         self.kept.retain(|(at, _)| now.saturating_sub(*at) < KEEP_MS);
+        self.stand_in(now).await;
         if !(speaker_is_here && self.status.online) {
             return;
         }
         self.trail.push_back((now, mark));
         let before = |lag: u64| self.trail.partition_point(|(at, _)| at + lag <= self.proven);
         let (tickets, stock) = (before(TICKETS_LAG_MS), before(STOCK_LAG_MS));
-        if tickets > 0 {
-            let mark = Mark { cursor: self.trail[tickets - 1].1.cursor, ledger: self.trail[stock - 1].1.ledger };
-            self.trail.drain(..tickets - 1);
-            self.told.follow(mark);
+        let known = self.told.read;
+        let cursor = tickets.checked_sub(1).map_or(known.cursor, |at| self.trail[at].1.cursor);
+        let ledger = stock.checked_sub(1).map_or(known.ledger, |at| self.trail[at].1.ledger);
+        if stock > 0 {
+            self.trail.drain(..tickets.saturating_sub(1));
+            self.told.follow(Mark { cursor, ledger });
             self.note_at.get_or_insert(now + NOTE_EVERY_MS);
+        }
+    }
+
+    /// A sale that the speaker has not stored by now is stored by who listens: it is one record, whoever does.
+    async fn stand_in(&mut self, now: u64) {
+        let late = |at: u64| (STAND_IN_MS..STAND_IN_MS + LOOK_MS).contains(&now.saturating_sub(at));
+        let sales = self.kept.iter().filter(|(at, _)| late(*at)).filter_map(|(_, message)| match &message.body {
+            Body::Ticket(ticket) => Some(ticket.clone()),
+            _ => None,
+        });
+        for ticket in sales.collect::<Vec<_>>() {
+            self.ask(PosSaid::Ticket(ticket)).await;
         }
     }
 
     async fn take_over(&mut self, now: u64) {
         self.trail.clear();
-        let ledger = self.context.store.read(|reader| reader.posplus_now()).await.map_or(0, |(_, ledger)| ledger);
-        self.told.others_told(ledger);
+        self.told.others_may_have_told();
         (self.ask_at, self.asked, self.pump, self.give) = (Some(now), None, true, true);
         self.fresh = true;
         for (_, message) in std::mem::take(&mut self.kept) {
