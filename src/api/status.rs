@@ -188,6 +188,8 @@ pub struct PosplusPeer {
     #[serde(rename = "lastSeen", serialize_with = "as_time")]
     #[cfg_attr(test, schemars(with = "Time"))]
     pub last_seen_ms: u64,
+    /// Why it is not connected, where that is known: for a person.
+    pub detail: Option<String>,
     /// What has gone over the connection.
     pub counts: PosplusCounts,
 }

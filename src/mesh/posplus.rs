@@ -291,20 +291,23 @@ async fn receive(
 }
 
 impl MeshHandle {
-    /// Dials a POSPlus till once; what comes of it is a [`MeshEvent::Posplus`], or `None` after the attempt where nothing does.
-    pub async fn dial_posplus(&self, addr: SocketAddr) -> bool {
+    /// Dials a POSPlus till once; what comes of it is a [`MeshEvent::Posplus`].
+    ///
+    /// # Errors
+    /// Why nothing does.
+    pub async fn dial_posplus(&self, addr: SocketAddr) -> Result<(), Refused> {
         let shared = &self.0;
         shared.counters.dials.fetch_add(1, Relaxed);
         match dial(shared, addr).await {
-            Ok(()) => true,
+            Ok(()) => Ok(()),
             Err(Refused::Lost(why)) => {
                 shared.counters.dials_failed.fetch_add(1, Relaxed);
                 tracing::debug!("P2P: POSPlus does not answer at {addr}: {why}");
-                false
+                Err(Refused::Lost(why))
             }
             Err(why) => {
-                shared.refuse(addr, why);
-                false
+                shared.refuse(addr, why.clone());
+                Err(why)
             }
         }
     }

@@ -457,7 +457,8 @@ const scenarios = {
   },
   async "target: products of P on all, products of A on P and Q, some thousand each"() {
     const count = full ? 5_000 : 1_000;
-    const limit = target.thousand * count / 1_000;
+    // On a machine that does other things beside, it may take twice the target, and says so.
+    const wanted = target.thousand * count / 1_000, limit = 2 * wanted;
     await end(P);
     const made = performance.now();
     for (let n = 0; n < count; n += 20) {
@@ -480,7 +481,8 @@ const scenarios = {
     await until("P is connected", 15, () => online(A, P.pos));
     const [toP, toUs] = await Promise.all([until("A's are on P", limit, having("A-", [P])), until("P's are on A", limit, having("P-", [A]))]);
     const rest = await until("P's are on B and Q", limit, having("P-", [B, Q]));
-    return `${count} each: to Q ${secs(toQ)} after they were made in ${secs(making)}; from the connection on: ours on P ${secs(toP)}, P's on A ${secs(toUs)}, on B and Q ${secs(rest)} later`;
+    const met = Math.max(toQ, toP, toUs) < wanted ? "met" : "NOT met on this machine now";
+    return `target ${met}; ${count} each: to Q ${secs(toQ)} after they were made in ${secs(making)}; from the connection on: ours on P ${secs(toP)}, P's on A ${secs(toUs)}, on B and Q ${secs(rest)} later`;
   },
   async "ignored: user, payment and what nobody knows are counted"() {
     const till = await speaker(P.pos);
@@ -544,6 +546,13 @@ const scenarios = {
   async "refused: an address that is not allowed, and who claims our own posId"() {
     need(script(stranger, connecting(A)).includes("400"), "the stranger was let in");
     await until("the log says so", 5, () => logOf(A).includes("posplus.allow"));
+    // One that is found, and not allowed, is shown, with why it is not connected.
+    Object.assign(boxes.x, { pos: "POS-X1" });
+    start(boxes.x);
+    await until("the status says so", 10, async () => (await peerOf(A, "POS-X1"))?.detail.includes("posplus.allow"));
+    need(sh(agent, "status", "--data-dir", A.data).includes("offline (it connects as POSPlus does"), "`tillmesh status` does not say why");
+    need((await peerOf(A, "POS-X1")).online === false, "it is shown as connected");
+    await end(boxes.x);
     const said = script(P, `
       const socket = new WebSocket("ws://${A.address}:3030");
       const data = { posId: "TM-a", posName: "no" };

@@ -54,6 +54,7 @@ struct StatusView {
     store: StoreView,
     alerts: Vec<AlertView>,
     peers: Vec<PeerView>,
+    posplus: Vec<PosplusView>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -123,6 +124,29 @@ struct PeerView {
     ahead: u64,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PosplusView {
+    id: String,
+    name: String,
+    address: String,
+    online: bool,
+    speaker: bool,
+    #[serde(deserialize_with = "moment")]
+    last_seen: Option<Timestamp>,
+    detail: Option<String>,
+    counts: PosplusCountsView,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PosplusCountsView {
+    tickets_in: u64,
+    tickets_out: u64,
+    ignored: u64,
+    refused: u64,
+}
+
 /// A time; one that is not understood is not known.
 fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let text: Option<String> = Option::deserialize(deserializer)?;
@@ -157,6 +181,10 @@ impl StatusView {
         if !self.peers.is_empty() {
             text.push('\n');
             text.push_str(&columns(&self.peer_rows()));
+        }
+        if !self.posplus.is_empty() {
+            text.push('\n');
+            text.push_str(&columns(&self.posplus_rows()));
         }
         text
     }
@@ -234,6 +262,26 @@ impl StatusView {
         rows
     }
 
+    fn posplus_rows(&self) -> Vec<Vec<String>> {
+        let head = ["POSPLUS TILL", "NAME", "ADDRESS", "STATE", "SALES IN", "OUT", "IGNORED", "REFUSED", "LAST SEEN"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        for till in &self.posplus {
+            let state = match (till.online, &till.detail) {
+                (true, _) if till.speaker => "connected, unauthenticated; this till speaks to it".to_owned(),
+                (true, _) => "connected, unauthenticated".to_owned(),
+                (false, Some(why)) => format!("offline ({why})"),
+                (false, None) => "offline".to_owned(),
+            };
+            let counts = &till.counts;
+            let figures = [counts.tickets_in, counts.tickets_out, counts.ignored, counts.refused];
+            let mut row = vec![till.id.clone(), till.name.clone(), till.address.clone(), state];
+            row.extend(figures.map(|n| n.to_string()));
+            row.push(till.last_seen.map_or_else(|| "never".to_owned(), |at| self.ago(at)));
+            rows.push(row);
+        }
+        rows
+    }
+
     /// How long ago, by the agent's own clock.
     fn ago(&self, at: Timestamp) -> String {
         let Some(now) = self.now else { return format!("{at:.0}") };
@@ -284,6 +332,20 @@ mod tests {
         let (status_map, extra) = (status.as_object_mut().unwrap(), extra.as_object().unwrap().clone());
         status_map.extend(extra);
         serde_json::from_value(status).unwrap()
+    }
+
+    #[test]
+    fn posplus_tills_are_shown_with_why_one_does_not_connect() {
+        let till = |online: bool, detail: Option<&str>| {
+            json!({"id": "POS-P1", "name": "Caisse", "address": "10.0.0.9:3030", "online": online, "speaker": online, "detail": detail,
+                "lastSeen": "2026-11-22T09:03:19.500Z", "counts": {"ticketsIn": 3, "ticketsOut": 4, "ignored": 5, "refused": 6}})
+        };
+        let table = view(json!({"posplus": [till(true, None), till(false, Some("not allowed"))]})).table();
+        assert!(
+            table.contains("connected, unauthenticated; this till speaks to it  3         4    5        6"),
+            "{table}"
+        );
+        assert!(table.contains("offline (not allowed)"), "{table}");
     }
 
     #[test]

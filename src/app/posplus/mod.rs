@@ -14,11 +14,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 
-use super::clock::Uptime;
+use super::clock::{self, Uptime};
 use crate::api::{PosplusCounts, PosplusPeer};
 use crate::config::PosPlus;
 use crate::discovery::{DiscoveryEvent, Kin};
-use crate::mesh::{DIAL_AFTER, MeshHandle, PosplusLink};
+use crate::mesh::{DIAL_AFTER, MeshHandle, PosplusLink, Refused};
 use crate::model::id::TillId;
 use crate::store::Store;
 
@@ -51,6 +51,8 @@ pub(super) struct PeerStatus {
     pub(super) speaker: bool,
     pub(super) since_ms: u64,
     pub(super) last_seen_ms: u64,
+    /// Why it is not connected.
+    pub(super) detail: Option<String>,
     pub(super) counts: PosplusCounts,
 }
 
@@ -134,6 +136,7 @@ impl Posplus {
             speaker: peer.speaker,
             since_ms: peer.since_ms,
             last_seen_ms: peer.last_seen_ms,
+            detail: peer.detail.clone(),
             counts: peer.counts,
         });
         shown.collect()
@@ -151,7 +154,7 @@ struct Service {
     address: SocketAddr,
     dial_at: u64,
     wait_ms: u64,
-    dialling: Option<tokio::task::JoinHandle<bool>>,
+    dialling: Option<tokio::task::JoinHandle<Result<(), Refused>>>,
 }
 
 struct Manager {
@@ -200,8 +203,12 @@ impl Manager {
             DiscoveryEvent::Found(found) if found.kin == Kin::Posplus => {
                 let allowed = found.addresses.iter().find(|a| self.allow.contains(&a.ip().to_canonical())).copied();
                 let pos_id = found.pos_id.clone().filter(|id| *id != self.context.pos_id);
-                let (Some(address), Some(pos_id)) = (allowed, pos_id) else {
+                let (Some(address), Some(pos_id)) = (allowed, pos_id.clone()) else {
                     if allowed.is_none() {
+                        let address = found.addresses.first().copied();
+                        if let Some((address, pos_id)) = address.zip(pos_id) {
+                            show_absent(&self.context, &pos_id, address, &Refused::PosplusAddress.to_string());
+                        }
                         info!(
                             "P2P: {} at {:?} announces itself as POSPlus does, and is not in \"posplus.allow\": not dialled",
                             found.key, found.addresses
@@ -244,8 +251,11 @@ impl Manager {
                 continue;
             }
             if let Some(dialling) = service.dialling.take_if(|dialling| dialling.is_finished()) {
-                let linked = dialling.await.unwrap_or(false);
-                service.dial_at = now + if linked { dial_after_ms() } else { service.wait_ms };
+                let failed = dialling.await.ok().and_then(Result::err);
+                service.dial_at = now + if failed.is_none() { dial_after_ms() } else { service.wait_ms };
+                if let Some(why) = failed {
+                    show_absent(&self.context, &service.pos_id, service.address, &format!("dialled: {why}"));
+                }
                 service.wait_ms = (service.wait_ms * 2).min(REDIAL_MAX_MS);
             }
             if service.dialling.is_none() && service.dial_at <= now {
@@ -254,6 +264,32 @@ impl Manager {
             }
         }
     }
+}
+
+/// Shows a till that is not connected, and why.
+fn show_absent(context: &Context, pos_id: &str, address: SocketAddr, why: &str) {
+    context.status.send_if_modified(|all| {
+        if all.len() >= SERVICES_MAX && !all.contains_key(pos_id) {
+            return false;
+        }
+        let wall_ms = clock::now().wall_ms;
+        let peer = all.entry(pos_id.to_owned()).or_insert_with(|| PeerStatus {
+            pos_id: pos_id.to_owned(),
+            pos_name: pos_id.to_owned(),
+            address: address.to_string(),
+            online: false,
+            speaker: false,
+            since_ms: wall_ms,
+            last_seen_ms: wall_ms,
+            detail: None,
+            counts: PosplusCounts::default(),
+        });
+        let changed = !peer.online && peer.detail.as_deref() != Some(why);
+        if changed {
+            peer.detail = Some(why.to_owned());
+        }
+        changed
+    });
 }
 
 fn dial_after_ms() -> u64 {

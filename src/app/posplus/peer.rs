@@ -70,8 +70,8 @@ pub(super) struct Peer {
     counted: HashMap<Uuid, (u64, Quantity)>,
     /// What its last list said of each row.
     listed: HashMap<i64, u64>,
-    /// Products that it was given, by sku, and with how many: it will say in which row it has them.
-    given: HashMap<String, Quantity>,
+    /// Products that it was given, by sku: with how many, and what else was said of them. It will say in which row it has them.
+    given: HashMap<String, (Quantity, u64)>,
     kept: VecDeque<(u64, PosMessage)>,
     /// Where changes and ledger stood lately, for who only listens.
     trail: VecDeque<(u64, Mark)>,
@@ -107,6 +107,7 @@ impl Peer {
             speaker: false,
             since_ms: wall_ms,
             last_seen_ms: wall_ms,
+            detail: None,
             counts: Counts::default(),
         };
         Self {
@@ -252,9 +253,11 @@ impl Peer {
 
     fn publish(&mut self) {
         self.status.speaker = self.seat.is_ours();
-        let status = &self.status;
+        let status = &mut self.status;
         self.context.status.send_if_modified(|all| {
-            let changed = all.get(&self.pos_id) != Some(status);
+            let detail = all.get(&self.pos_id).and_then(|shown| shown.detail.clone());
+            status.detail = detail.filter(|_| !status.online);
+            let changed = all.get(&self.pos_id) != Some(&*status);
             if changed {
                 all.insert(self.pos_id.clone(), status.clone());
             }

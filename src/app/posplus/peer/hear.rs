@@ -232,8 +232,10 @@ impl Peer {
     fn prepare(&mut self, product: PosProduct, live: bool, message: &str) -> PosSaid {
         self.status.counts.products_in += 1;
         let (row, quantity) = (product.row, product.stock);
-        let given = self.given.remove(&product.sku);
-        let mut stock = self.stock(quantity, message);
+        let given = self.given.remove(&product.sku).map(|(quantity, _)| quantity);
+        // Two of our tills that ask for its list at the same time make one movement of what they find.
+        let listed = format!("{quantity} {}", product.updated_ms);
+        let mut stock = self.stock(quantity, if live { message } else { &listed });
         let product_known = self.rows.get(&row);
         // POSPlus tills copy each other's quantities when they meet, without a word: what has moved in a later list is no sale, and counting it
         // would count one of another till's twice. Nor is it where a sale of it has just been heard.
@@ -320,9 +322,7 @@ impl Peer {
 
     /// Whether a list tells something of a product that the list before it did not.
     fn is_news(&mut self, product: &PosProduct) -> bool {
-        let mut hasher = DefaultHasher::new();
-        product.hash(&mut hasher);
-        let hash = hasher.finish();
+        let hash = hash_of(product);
         if self.listed.len() >= LISTED_MAX {
             self.listed.clear();
         }
@@ -340,6 +340,13 @@ impl Peer {
     pub(super) fn ask_by(&mut self, at: u64) {
         self.ask_at = Some(self.ask_at.map_or(at, |asked| asked.min(at)));
     }
+}
+
+/// What tells two words about a product apart.
+pub(super) fn hash_of(product: &PosProduct) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    product.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Has the store take in something. A full disk is emptied some day, and a sale that was heard is not forgotten meanwhile.

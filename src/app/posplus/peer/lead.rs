@@ -14,6 +14,8 @@ use crate::wire::posplus::Body;
 const COPIED_MS: u64 = 6_000;
 /// Who only listens keeps what it hears for this long.
 const KEEP_MS: u64 = 15_000;
+/// Who is to take over has had an answer to a ping this lately.
+const PROVEN_MS: u64 = 6_000;
 /// A sale should be here by then, whoever speaks.
 const STAND_IN_MS: u64 = 2_500;
 /// Who listens takes the speaker to have told, so much before a ping that was answered: of tickets, which may come twice...
@@ -33,7 +35,9 @@ impl Peer {
             self.ask_by(now + COPIED_MS);
         }
         let was_ours = self.seat.is_ours();
-        match self.seat.look(now, speaker, &linked, self.status.online) {
+        // A till whose own cable is out takes nobody's seat.
+        let connected = self.status.online && (was_ours || now.saturating_sub(self.proven) < PROVEN_MS);
+        match self.seat.look(now, speaker, &linked, connected) {
             Some(Move::Take) => {
                 info!(peer = %self.pos_id, "P2P: this till speaks to POSPlus till {} from now on", self.pos_id);
                 self.ask(PosSaid::Speaker(Some(self.context.till))).await;

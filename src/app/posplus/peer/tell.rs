@@ -3,6 +3,7 @@
 use tracing::{info, warn};
 
 use super::super::told::Mark;
+use super::hear::hash_of;
 use super::{NOTE_EVERY_MS, PING_EVERY_MS, Peer};
 use crate::app::clock;
 use crate::model::amount::Quantity;
@@ -78,11 +79,14 @@ impl Peer {
                 Body::Ticket(ticket)
             }
             PosNews::Product(product, known) => {
-                counts.products_out += 1;
                 if !known {
-                    self.given.insert(product.sku.clone(), product.stock);
+                    let given = (product.stock, hash_of(&product));
+                    if self.given.insert(product.sku.clone(), given) == Some(given) {
+                        return false;
+                    }
                     self.ask_soon();
                 }
+                self.status.counts.products_out += 1;
                 Body::Product(if known { Action::Update } else { Action::Create }, product)
             }
             PosNews::Deleted(product) => Body::Product(Action::Delete, product),
@@ -153,7 +157,8 @@ impl Peer {
             let Ok((page, categories)) = read.await else { return };
             given += page.items.len();
             if !page.items.is_empty() {
-                self.given.extend(page.items.iter().map(|product| (product.sku.clone(), product.stock)));
+                self.given
+                    .extend(page.items.iter().map(|product| (product.sku.clone(), (product.stock, hash_of(product)))));
                 self.page(Catalogue { products: page.items, categories }, None).await;
             }
             after = page.next;
