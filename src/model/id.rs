@@ -102,11 +102,8 @@ impl FromStr for StoreId {
 /// Lower-case hex of bytes.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 /// The bytes of a hex text; `None` where it is not one.
@@ -127,6 +124,7 @@ mod tests {
     fn hex_round_trips() {
         let till = TillId::of_public_key(&[7; 32]);
         assert_eq!(till.to_string().parse::<TillId>().unwrap(), till);
+        assert_eq!(hex(&[0x00, 0x9a, 0xbc, 0xff]), "009abcff");
         assert_eq!(unhex("0g"), None);
         assert_eq!(unhex("+1"), None);
         assert_eq!(unhex("abc"), None);
