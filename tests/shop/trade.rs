@@ -91,6 +91,14 @@ impl Shop {
     pub(crate) fn trade(&mut self, names: &[Name], things: usize) -> Result<()> {
         let products: Vec<String> = self.books.stock.keys().cloned().collect();
         ensure!(!products.is_empty(), "a shop without products cannot trade");
+        // What has not arrived at a till cannot be edited there.
+        eventually(Duration::from_secs(10), &format!("{} know what is to be traded", letters(names)), || {
+            for (name, product) in names.iter().flat_map(|name| products.iter().map(move |product| (*name, product))) {
+                let answer = self.call(name, "GET", &product_path(product), None)?;
+                ensure!(answer.status == 200, "{name} has no {product}: {}", answer.status);
+            }
+            Ok(())
+        })?;
         let mut sold: Vec<(String, String)> = Vec::new();
         for n in 0..things {
             let name = *self.rng.pick(names);
