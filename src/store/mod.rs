@@ -36,11 +36,11 @@ mod logs;
 mod memory;
 #[cfg(feature = "next")]
 mod notes;
-
 mod posplus;
 mod products;
 mod reader;
 mod record;
+mod recount;
 mod refunds;
 mod request;
 mod roster;

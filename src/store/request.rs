@@ -182,6 +182,11 @@ pub enum Request {
         /// Its place there.
         seq: Seq,
     },
+    /// Counts again how many of a product are in stock, where the scrub found that wrong. Answered by [`Reply::Done`].
+    Recount {
+        /// Which one.
+        product: Uuid,
+    },
     /// Takes in what a POSPlus till said. Answered by [`Reply::Posplus`].
     Posplus {
         /// Its `posId`.

@@ -2,7 +2,8 @@
 //!
 //! A damaged record or entity is had again by taking a snapshot of any till: its part differs, and taking its row writes it again. A
 //! damaged op is not needed: the state has what it did. Its hash is mended where it is the hash that is damaged; else the log is compacted
-//! up to it ([`super::Request::Mend`]), and who lacks the op takes a snapshot.
+//! up to it ([`super::Request::Mend`]), and who lacks the op takes a snapshot. A total of stock follows from the records, and is counted
+//! again ([`super::Request::Recount`]).
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -10,7 +11,7 @@ use super::error::StoreError;
 use super::logs::op_rows;
 use super::reader::Reader;
 use super::record::{RECORDS, Records, bytes};
-use super::{digest, entity};
+use super::{digest, entity, recount};
 use crate::model::id::{Origin, Uuid};
 use crate::model::op::{Seq, content_hash};
 use crate::model::register::EntityKind;
@@ -18,7 +19,7 @@ use crate::model::register::EntityKind;
 /// A place in a pass of the scrub; by default its beginning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ScrubPlace {
-    /// Which of the tables: those of records, then entities, then logs.
+    /// Which of the tables: those of records, then entities, then stock, then logs.
     table: usize,
     /// The last row that was looked at; for logs, the last of them that is done.
     after: i64,
@@ -36,12 +37,17 @@ pub enum Damage {
         /// Its id.
         id: Uuid,
     },
-    /// A product, category, customer or review.
+    /// A product, category, customer or whatever else is made of fields.
     Entity {
         /// What it is.
         kind: EntityKind,
         /// Which one.
         id: Uuid,
+    },
+    /// How many of a product are in stock.
+    Stock {
+        /// Which one.
+        product: Uuid,
     },
     /// An op of a log.
     Op {
@@ -62,7 +68,7 @@ pub struct ScrubStep {
 }
 
 impl Reader {
-    /// Looks at rows from a place on, about `rows_max` of them.
+    /// Looks at rows from a place on, about `rows_max` of them; at stock all at once.
     ///
     /// # Errors
     /// The database's; also where it is damaged below its rows.
@@ -74,6 +80,10 @@ impl Reader {
             let after = match RECORDS.get(place.table) {
                 Some(records) => scrub_records(conn, records, (place.after, limit), &mut damaged)?,
                 None if place.table == RECORDS.len() => scrub_entities(conn, (place.after, limit), &mut damaged)?,
+                None if place.table == RECORDS.len() + 1 => {
+                    damaged.extend(recount::wrong_totals(conn)?.into_iter().map(|product| Damage::Stock { product }));
+                    None
+                }
                 None => return Ok(ScrubStep { next: scrub_log(conn, place, limit, &mut damaged)?, damaged }),
             };
             let next = match after {

@@ -104,6 +104,7 @@ impl<'a> Work<'a> {
             Request::Take { session, what } => self.take(session, &what),
             Request::Adopt { rows_max } => self.adopt(rows_max),
             Request::Mend { origin, seq } => self.mend(origin, seq),
+            Request::Recount { product } => self.recount(product),
             Request::Posplus { pos_id, said } => self.posplus(&pos_id, said),
             Request::Remember(what) => memory::remember(self.conn, &what, self.now.wall_ms).map(|()| Reply::Done),
         }

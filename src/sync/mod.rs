@@ -42,7 +42,8 @@
 //! **A snapshot's heads are put in whole or not at all**, and only when every log of the giver's was found to be on one branch with ours, as
 //! far as both go; where one is not, the fork is settled and the snapshot begun again. Until then its rows are uncovered: no digest tells of
 //! them and no snapshot gives them. If for [`ADOPT_AFTER_MS`] nobody can go on with it, or everybody who is linked has tried
-//! ([`ADOPT_TRIED_MS`]), the till authors them itself ([`Output::Adopt`]), also where two such tills wait for each other.
+//! ([`ADOPT_TRIED_MS`]) or puts it off ([`ADOPT_PUT_OFF_MS`]), as tills do that wait for each other in a ring, the till authors them itself
+//! ([`Output::Adopt`]).
 //!
 //! **An idle till is quiet.** Beside heartbeats it says once an hour what it holds; digests and acks are told when something has changed.
 
@@ -134,6 +135,8 @@ pub const PROGRESS_EVERY_MS: u64 = 500;
 pub const ADOPT_AFTER_MS: u64 = 60_000;
 /// The same, where every peer that is linked has given its snapshot whole since: none of them has these rows.
 pub const ADOPT_TRIED_MS: u64 = 5_000;
+/// The same, where every peer that is linked has put it off more than once, or has given its snapshot: they may be waiting for this till.
+pub const ADOPT_PUT_OFF_MS: u64 = 20_000;
 /// A store that has not adopted rows is asked again after this.
 pub const ADOPT_RETRY_MS: u64 = 10_000;
 /// The state is added up at most this often, and only where it has changed.

@@ -11,8 +11,8 @@ use super::replica::Replica;
 use super::session::Session;
 use super::snapshot::Run;
 use super::{
-    ADOPT_AFTER_MS, ADOPT_RETRY_MS, ADOPT_TRIED_MS, Event, GIVER_BUSY_MAX_MS, GIVER_RETRY_MAX_MS, GIVER_RETRY_MS,
-    LinkId, MonoMs, Output, SnapshotProgress,
+    ADOPT_AFTER_MS, ADOPT_PUT_OFF_MS, ADOPT_RETRY_MS, ADOPT_TRIED_MS, Event, GIVER_BUSY_MAX_MS, GIVER_RETRY_MAX_MS,
+    GIVER_RETRY_MS, LinkId, MonoMs, Output, SnapshotProgress,
 };
 use crate::model::id::{Origin, TillId};
 use crate::model::mutant::Mutant;
@@ -54,6 +54,8 @@ pub struct Unfinished {
 #[derive(Clone, Copy, Debug, Default)]
 struct Failure {
     times: u32,
+    /// How often it has put off a snapshot since it last began or failed one.
+    put_off: u32,
     until: MonoMs,
 }
 
@@ -170,20 +172,21 @@ impl Replica {
 
     /// The snapshot that is being taken cannot be gone on with. Its giver is not asked again for a while.
     pub(super) fn fail_snapshot(&mut self, now: MonoMs) {
-        self.leave_giver(now, GIVER_RETRY_MAX_MS);
+        self.leave_giver(now, GIVER_RETRY_MAX_MS, false);
     }
 
     /// The giver has none to give for now: it is busy, or not whole itself. Tills may wait for each other so, in a ring, until one adopts
     /// what it has, and then the others are to have it soon: so it is asked again sooner than one that fails.
     pub(super) fn put_off_snapshot(&mut self, now: MonoMs) {
-        self.leave_giver(now, GIVER_BUSY_MAX_MS);
+        self.leave_giver(now, GIVER_BUSY_MAX_MS, true);
     }
 
-    fn leave_giver(&mut self, now: MonoMs, wait_max: MonoMs) {
+    fn leave_giver(&mut self, now: MonoMs, wait_max: MonoMs, put_off: bool) {
         let Some(till) = self.taker.run.as_ref().map(|run| run.till) else { return };
         let failure = self.taker.failures.entry(till).or_default();
         failure.until = now + (GIVER_RETRY_MS << failure.times.min(4)).min(wait_max);
         failure.times += 1;
+        failure.put_off = if put_off { failure.put_off + 1 } else { 0 };
         self.drop_snapshot(now);
     }
 
@@ -205,7 +208,7 @@ impl Replica {
         self.taker.repair = false;
         self.taker.repair_from.remove(&run.till);
         // Were it needed again at once, it would be of no use again.
-        self.taker.failures.insert(run.till, Failure { times: 0, until: now + GIVER_RETRY_MS });
+        self.taker.failures.insert(run.till, Failure { until: now + GIVER_RETRY_MS, ..Failure::default() });
         self.end_run(&run, true);
         self.forget_floors();
         if self.taker.leftover {
@@ -250,9 +253,18 @@ impl Replica {
 
     fn adopts_at(&self) -> Option<MonoMs> {
         let taker = &self.taker;
-        let mut ready = self.sessions.values().filter(|s| s.ready).peekable();
-        let is_tried = ready.peek().is_some() && ready.all(|s| taker.tried.contains(&s.till));
-        let wait = if is_tried { ADOPT_TRIED_MS } else { ADOPT_AFTER_MS };
+        let puts_off = |till| taker.failures.get(&till).is_some_and(|failure| failure.put_off > 1);
+        // Nobody is linked: somebody may come.
+        let mut wait = None;
+        for till in self.sessions.values().filter(|s| s.ready).map(|s| s.till) {
+            let of_this = match taker.tried.contains(&till) {
+                true => ADOPT_TRIED_MS,
+                false if puts_off(till) => ADOPT_PUT_OFF_MS,
+                false => ADOPT_AFTER_MS,
+            };
+            wait = wait.max(Some(of_this));
+        }
+        let wait = wait.unwrap_or(ADOPT_AFTER_MS);
         let due = taker.adopting_until.unwrap_or(taker.active_at + wait);
         (taker.leftover && taker.run.is_none() && !Mutant::NeverAdopt.is_on()).then_some(due)
     }

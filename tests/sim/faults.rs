@@ -89,7 +89,7 @@ impl World {
             Kind::ClockLost => self.turn_clock("clock at 1970", -100 * 365 * DAY_MS, false),
             Kind::Join => self.join(),
             Kind::Retire => self.retire(),
-            Kind::Week => self.pass_time("a week passes", 8 * DAY_MS.unsigned_abs(), None),
+            Kind::Week => self.week(),
             Kind::Lapse => self.lapse(),
             Kind::Copy => self.copy_card(),
             Kind::OldCard => self.old_card(),
@@ -233,9 +233,18 @@ impl World {
         self.plan_at(wait, Event::Trouble(Trouble::Clock(till)));
     }
 
+    /// A week in which one of the clocks may be wrong by an hour, all of it.
+    fn week(&mut self) {
+        if self.rng.odds(250) {
+            self.turn_clock("clock ahead an hour for a week", 60 * MINUTE_MS, true);
+        }
+        self.pass_time("a week passes", 8 * DAY_MS.unsigned_abs(), None);
+    }
+
     fn pass_time(&mut self, name: &'static str, by_ms: u64, but: Option<usize>) {
         self.count(name);
         self.say(|| name.to_owned());
+        self.leapt_ms += by_ms;
         for till in self.present().into_iter().filter(|till| Some(*till) != but) {
             let now = self.now;
             match &mut self.tills[till].agent {

@@ -10,6 +10,7 @@ use tillmesh::model::vector::VersionVector;
 use tillmesh::store::{ConflictId, ConflictView, Reader};
 
 use crate::dump::{Look, difference};
+use crate::suite::{FAULTS_MIN, faults_of};
 use crate::world::World;
 
 /// Healed tills must be equal within so much virtual time: beside the ops themselves that takes heartbeats that run out (9 s), dials,
@@ -22,11 +23,13 @@ const LOOK_EVERY_MS: u64 = 250;
 impl World {
     /// The run: trade and trouble, then peace, then judgement.
     pub(crate) fn run(&mut self) -> Result<(), String> {
-        while self.report.operations < self.plan.operations || self.report.faults.values().sum::<u64>() < 5 {
+        while self.report.operations < self.plan.operations || faults_of(&self.report.faults) < FAULTS_MIN {
             self.step()?;
         }
         self.heal();
+        let healed = self.now;
         self.settle_down()?;
+        self.report.healed_ms = self.now - healed;
         // Tills of two versions are equal but for what some hold; updated, all are.
         let present = self.present();
         present.iter().try_for_each(|n| self.same_state(present[0], *n))?;
@@ -220,7 +223,9 @@ impl World {
         if self.report.seen.contains_key("divergence") {
             return Err("a till tells of a divergence where nothing was damaged".to_owned());
         }
-        self.books.check(&self.look(present[0])?)
+        let look = self.look(present[0])?;
+        look.state()?.values().for_each(|text| self.report.tally.bytes(text.as_bytes()));
+        self.books.check(&look)
     }
 
     fn conflicts(&self, till: usize) -> Result<String, String> {

@@ -86,7 +86,7 @@ impl Plan {
     pub(crate) fn of(seed: u64, rng: &mut Rng) -> Self {
         let mix = rng.weighted(MIXES).unwrap_or(Mix::Plain);
         // Seeds next to each other differ in size, so that a part of a suite is like the whole.
-        let tills = [3, 4, 3, 5, 2, 4, 6, 3, 4, 8][(seed % 10) as usize];
+        let tills = [3, 4, 3, 5, 3, 4, 6, 3, 4, 8][(seed % 10) as usize];
         let mut kinds = ALWAYS.to_vec();
         let forks = match mix {
             Mix::Forks | Mix::ForkCompact | Mix::All => 1,
@@ -104,7 +104,7 @@ impl Plan {
         kinds.extend(FORKS.iter().map(|(kind, weight)| (*kind, weight * forks)));
         Self {
             mix,
-            tills: tills.max(if mix == Mix::Long { 3 } else { 2 }),
+            tills,
             operations: if mix == Mix::Long { 1200 } else { 300 + rng.below(60) },
             trouble: rng.within(25..=70),
             kinds,

@@ -28,8 +28,9 @@ use crate::vfs::{Disk, Fault, Image, Op, Watch};
 /// Virtual time begins here: milliseconds since 1970 at noon of 22 November 2026 in Tunis.
 const EPOCH_MS: u64 = 1_795_345_200_000;
 
-/// No agent takes a clock for right that says less: as the agent's own clock does.
-const RELEASED_MS: u64 = 1_795_305_600_000;
+/// No agent takes a clock for right that says less: as the agent's own clock does. A month before, so that a clock that goes back a day is
+/// believed.
+const RELEASED_MS: u64 = EPOCH_MS - 30 * 86_400_000;
 
 /// What may be under way on one link and direction at the most: the windows of push and pull, and what is said beside ops.
 const PIPE_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -125,10 +126,14 @@ pub(crate) enum Recording {
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) mix: Mix,
+    /// How many tills it began with.
+    pub(crate) tills: usize,
     pub(crate) operations: u64,
     pub(crate) faults: BTreeMap<&'static str, u64>,
     pub(crate) seen: BTreeMap<&'static str, u64>,
     pub(crate) virtual_ms: u64,
+    /// From the end of all faults until all tills held the same.
+    pub(crate) healed_ms: u64,
     pub(crate) tally: Tally,
     pub(crate) acknowledged: usize,
     pub(crate) events: u64,
@@ -136,6 +141,8 @@ pub(crate) struct Report {
 
 pub(crate) struct World {
     pub(crate) now: MonoMs,
+    /// Weeks that have passed at once, on every clock.
+    pub(crate) leapt_ms: u64,
     queue: BTreeMap<(MonoMs, u64), Event>,
     queued: u64,
     pub(crate) tills: Vec<Till>,
@@ -181,6 +188,7 @@ impl World {
         let folder = tempfile::tempdir().map_err(|error| format!("no folder: {error}"))?;
         let mut world = Self {
             now: 1_000,
+            leapt_ms: 0,
             queue: BTreeMap::new(),
             queued: 0,
             tills: Vec::new(),
@@ -276,7 +284,7 @@ impl World {
 
     pub(crate) fn wall(&self, till: usize) -> Now {
         let till = &self.tills[till];
-        let wall = (EPOCH_MS + self.now).saturating_add_signed(till.clock_off_ms);
+        let wall = (EPOCH_MS + self.leapt_ms + self.now).saturating_add_signed(till.clock_off_ms);
         let sane = wall >= RELEASED_MS;
         let quality = if sane { till.clock } else { ClockQuality::Untrusted };
         Now { wall_ms: wall.max(RELEASED_MS), quality }
@@ -580,6 +588,7 @@ impl World {
             report.tally.add(till.tally.lock().unwrap_or_else(PoisonError::into_inner).0);
         }
         report.mix = self.plan.mix;
+        report.tills = self.plan.tills;
         report.virtual_ms = self.now;
         report.acknowledged = self.books.acknowledged();
         report

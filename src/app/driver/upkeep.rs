@@ -8,8 +8,6 @@ use tracing::{info, warn};
 
 use super::super::alerts::Code;
 use super::{Answer, Driver};
-use crate::model::id::Origin;
-use crate::model::op::Seq;
 use crate::store::{Damage, Remember, Reply, Request, ScrubPlace, ScrubStep};
 use crate::sync::{Input, table};
 
@@ -115,8 +113,10 @@ impl Driver {
     fn on_scrubbed(&mut self, now: u64, step: ScrubStep) {
         self.upkeep.damaged.extend(step.damaged.iter().map(name_of));
         for damage in &step.damaged {
-            if let Damage::Op { origin, seq } = *damage {
-                self.mend(origin, seq);
+            match *damage {
+                Damage::Op { origin, seq } => self.mend(Request::Mend { origin, seq }),
+                Damage::Stock { product } => self.mend(Request::Recount { product }),
+                Damage::Record { .. } | Damage::Entity { .. } => {}
             }
         }
         if let Some(next) = step.next {
@@ -144,12 +144,13 @@ impl Driver {
         self.feed(Input::Repair);
     }
 
-    /// What a damaged op did is in the state: the op itself is mended, or let go as if compacted.
-    fn mend(&self, origin: Origin, seq: Seq) {
+    /// What needs no other till: a damaged op, whose deed is in the state, is mended or let go as if compacted; stock is counted again.
+    fn mend(&self, request: Request) {
         let store = self.store.clone();
         tokio::spawn(async move {
-            if let Err(error) = store.submit(Request::Mend { origin, seq }).await {
-                warn!("the damaged change {seq} of {origin} could not be mended: {error}");
+            let what = format!("{request:?}");
+            if let Err(error) = store.submit(request).await {
+                warn!("what the scrub found could not be mended: {error} ({what})");
             }
         });
     }
@@ -170,6 +171,7 @@ fn name_of(damage: &Damage) -> String {
         Damage::Record { table: table::REFUND, id } => format!("refund {id}"),
         Damage::Record { id, .. } => format!("stock movement {id}"),
         Damage::Entity { kind, id } => format!("{kind:?} {id}").to_lowercase(),
+        Damage::Stock { product } => format!("the stock of product {product}"),
         Damage::Op { origin, seq } => format!("change {seq} of {origin}"),
     }
 }

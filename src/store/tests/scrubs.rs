@@ -72,6 +72,32 @@ fn damaged_records_and_entities_are_found() {
 }
 
 #[test]
+fn damaged_stock_is_found_and_counted_again() {
+    let product = uuid(7);
+    for sql in [
+        "UPDATE stock SET total = total + 1",
+        "UPDATE stock SET total = x'00'",
+        "UPDATE ledger SET delta = delta - 5000 WHERE n = 3",
+        "UPDATE ledger SET delta = x'00' WHERE n = 3",
+    ] {
+        let [mut a, mut b] = two_tills();
+        let lines = vec![(0, Quantity::units(1))];
+        a.ask(Request::Refund { id: uuid(800), ticket: uuid(103), lines, reason: None }).unwrap();
+        b.pull(&mut a, 50);
+        a.pull(&mut b, 50);
+        let right = b.reader().stock(product).unwrap();
+        damage(&mut b, sql);
+        assert_eq!(scrub(&mut b), [Damage::Stock { product }], "{sql}");
+        b.ask(Request::Recount { product }).unwrap();
+        assert_eq!(scrub(&mut b), []);
+        assert_eq!(b.reader().stock(product).unwrap(), right, "{sql}");
+        assert_eq!(digest(&mut b), digest(&mut a));
+        b.sell(950, sale(&[(7, 1)]));
+        assert_eq!(b.reader().stock(product).unwrap().0, right.0 - 1000);
+    }
+}
+
+#[test]
 fn an_entity_that_is_written_again_while_damaged_is_what_the_ops_say() {
     let [mut a, mut b] = two_tills();
     damage(&mut b, "UPDATE entity SET registers = x'ffff' WHERE idx = 2");

@@ -170,7 +170,9 @@ fn two_that_wait_for_each_other_adopt() {
     shop.tills.remove(0);
     shop.links.clear();
     shop.link(0, 1);
-    shop.run(3 * ADOPT_AFTER_MS);
+    shop.run(ADOPT_PUT_OFF_MS / 2);
+    assert!(shop.tills.iter().all(|till| till.mem.uncovered() > 0), "the other may only be busy");
+    shop.run(ADOPT_PUT_OFF_MS);
     shop.assert_equal();
     assert!(shop.tills.iter().all(|till| till.mem.uncovered() == 0));
 }
