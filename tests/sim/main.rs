@@ -19,6 +19,7 @@ mod judge;
 mod mutants;
 mod net;
 mod plan;
+mod report;
 mod rng;
 mod suite;
 mod trade;

@@ -8,8 +8,8 @@ use std::thread;
 
 use tillmesh::model::mutant::Mutant;
 
+use crate::report::Recording;
 use crate::suite::{THREADS, run_seed};
-use crate::world::Recording;
 
 /// A bug that so many seeds do not show counts as not noticed.
 const SEEDS_MAX: u64 = 400;

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use crate::mutants;
 use crate::plan::Mix;
-use crate::world::{Recording, Report, World};
+use crate::report::{Recording, Report};
+use crate::world::World;
 
 /// Seeds in the short and in the full form.
 const SEEDS: u64 = 1_000;

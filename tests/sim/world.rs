@@ -20,10 +20,11 @@ use crate::dump::Look;
 use crate::faults::Trouble;
 use crate::glue::{self, Agent, ClientId, Effect, Told};
 use crate::net::{End, Frame, Net};
-use crate::plan::{Mix, Plan};
+use crate::plan::Plan;
+use crate::report::{Recording, Report, Tallying};
 use crate::rng::{Rng, Tally};
 use crate::trade::Trade;
-use crate::vfs::{Disk, Fault, Image, Op, Watch};
+use crate::vfs::{Disk, Fault, Image};
 
 /// Virtual time begins here: milliseconds since 1970 at noon of 22 November 2026 in Tunis.
 const EPOCH_MS: u64 = 1_795_345_200_000;
@@ -114,31 +115,6 @@ pub(crate) struct Till {
     tally: Arc<Mutex<Tally>>,
 }
 
-/// What is kept of a run to be read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Recording {
-    Off,
-    Steps,
-    Messages,
-}
-
-/// What came of a run.
-#[derive(Default)]
-pub(crate) struct Report {
-    pub(crate) mix: Mix,
-    /// How many tills it began with.
-    pub(crate) tills: usize,
-    pub(crate) operations: u64,
-    pub(crate) faults: BTreeMap<&'static str, u64>,
-    pub(crate) seen: BTreeMap<&'static str, u64>,
-    pub(crate) virtual_ms: u64,
-    /// From the end of all faults until all tills held the same.
-    pub(crate) healed_ms: u64,
-    pub(crate) tally: Tally,
-    pub(crate) acknowledged: usize,
-    pub(crate) events: u64,
-}
-
 pub(crate) struct World {
     pub(crate) now: MonoMs,
     /// Weeks that have passed at once, on every clock.
@@ -157,27 +133,6 @@ pub(crate) struct World {
     pub(super) talkative: bool,
     pub(crate) calm: bool,
     folder: TempDir,
-}
-
-/// Adds what a disk is told to do to the run's tally. Contents are left out: SQLite salts its write-ahead log from numbers that all
-/// threads of a process draw from.
-struct Tallying(Arc<Mutex<Tally>>);
-
-impl Watch for Tallying {
-    fn op(&mut self, name: &str, op: &Op) {
-        let mut tally = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tally.bytes(name.as_bytes());
-        match op {
-            Op::Write { at, data } => {
-                tally.add(*at as u64);
-                tally.add(data.len() as u64);
-            }
-            Op::Truncate(length) => tally.add(*length as u64 ^ 1 << 40),
-            Op::Sync => tally.add(1 << 41),
-            Op::SyncFailed => tally.add(1 << 42),
-            Op::Delete { durable } => tally.add(1 << 43 | u64::from(*durable)),
-        }
-    }
 }
 
 impl World {
