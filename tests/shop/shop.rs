@@ -138,6 +138,12 @@ impl Shop {
         Ok(())
     }
 
+    /// Gives the till another program from its next start on: an update, or the version before.
+    pub(crate) fn set_program(&mut self, name: Name, program: &str) -> Result<()> {
+        program.clone_into(&mut self.till_mut(name)?.program);
+        Ok(())
+    }
+
     /// The till's config as it is on its disk.
     pub(crate) fn config(&self, name: Name) -> Result<Value> {
         let path = self.folder(name).join("pos-config.json");

@@ -151,6 +151,9 @@ pub(in super::super) struct ProductInput {
     category_id: Field<Uuid>,
     unit: Field<String>,
     min_stock: Field<Quantity>,
+    #[cfg(feature = "next")]
+    #[cfg_attr(test, schemars(skip))]
+    allergens: Field<String>,
     active: Field<bool>,
     extra: Field<FreeFields>,
 }
@@ -170,6 +173,10 @@ pub(in super::super) struct ProductShape {
     category_id: Option<Uuid>,
     unit: Option<String>,
     min_stock: Option<Quantity>,
+    #[cfg(feature = "next")]
+    #[cfg_attr(test, schemars(skip))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allergens: Option<String>,
     active: bool,
     extra: BTreeMap<String, Json>,
     stock: Quantity,
@@ -196,6 +203,8 @@ impl Entity for Product {
             faults.require(quantity.0 >= 0, || "minStock".to_owned(), "a quantity of zero or more");
             Value::Int(quantity.0)
         });
+        #[cfg(feature = "next")]
+        fields.text("allergens", input.allergens, NAME_CHARS_MAX);
         fields.optional("active", input.active, flag);
         fields.extra(input.extra);
     }
@@ -213,6 +222,8 @@ impl Entity for Product {
             category_id: id(registers, "categoryId"),
             unit: text(registers, "unit"),
             min_stock: int(registers, "minStock").filter(|n| n.abs() <= QUANTITY_MAX).map(Quantity),
+            #[cfg(feature = "next")]
+            allergens: text(registers, "allergens"),
             active: active(registers),
             extra: extra(registers),
             stock: view.stock.unwrap_or_default(),

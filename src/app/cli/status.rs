@@ -52,6 +52,7 @@ struct StatusView {
     counts: Option<CountsView>,
     only_here: Option<u64>,
     store: StoreView,
+    snapshot: Option<SnapshotView>,
     alerts: Vec<AlertView>,
     peers: Vec<PeerView>,
     posplus: Vec<PosplusView>,
@@ -107,6 +108,14 @@ struct AlertView {
     subject: Option<String>,
     message: String,
     detail: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SnapshotView {
+    from: String,
+    rows: u64,
+    of: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -172,6 +181,9 @@ impl StatusView {
         }
         row("Database", &self.database());
         row("Only here", &self.only_here());
+        if let Some(SnapshotView { from, rows, of }) = &self.snapshot {
+            row("Snapshot", &format!("being taken from {from}: {rows} of about {of} rows are here"));
+        }
         if !self.alerts.is_empty() {
             text.push_str("\nAlerts\n");
         }

@@ -304,6 +304,8 @@ impl Driver {
                 let who = self.name_of(till);
                 if differ {
                     warn!(peer = %till, "P2P: {who} holds the same changes and another state: comparing and fetching again");
+                    // What follows from records, stock above all, is mended here.
+                    self.scrub_now();
                 }
                 self.set_alert(Code::Divergence, &till.to_string(), differ.then_some(who));
             }

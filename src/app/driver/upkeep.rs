@@ -24,6 +24,8 @@ const COMPACT_OPS: usize = 128;
 const SCRUB_EVERY_MS: u64 = 24 * 3_600_000;
 /// Between two looks of a scrub: a year of sales in about an hour, at a negligible load.
 const SCRUB_PAUSE_MS: u64 = 5_000;
+/// The same where somebody waits for it, or damage is known of.
+const SCRUB_SOON_MS: u64 = 50;
 /// Rows looked at at once.
 const SCRUB_ROWS: usize = 500;
 /// Damaged rows that are named.
@@ -36,6 +38,8 @@ pub(in super::super) struct Upkeep {
     compact_at: Option<u64>,
     scrub_at: Option<u64>,
     place: ScrubPlace,
+    /// Between two looks of this pass.
+    scrub_pause_ms: u64,
     /// Damaged rows that this pass has found.
     damaged: BTreeSet<String>,
 }
@@ -56,6 +60,7 @@ impl Upkeep {
             compact_at: Some(now + COMPACT_PAUSE_MS),
             scrub_at: Some(due.max(now + SCRUB_PAUSE_MS)),
             place: ScrubPlace::default(),
+            scrub_pause_ms: SCRUB_PAUSE_MS,
             damaged: BTreeSet::new(),
         }
     }
@@ -121,10 +126,11 @@ impl Driver {
         }
         if let Some(next) = step.next {
             self.upkeep.place = next;
-            self.upkeep.scrub_at = Some(now + SCRUB_PAUSE_MS);
+            self.upkeep.scrub_at = Some(now + self.upkeep.scrub_pause_ms);
             return;
         }
         self.upkeep.place = ScrubPlace::default();
+        self.upkeep.scrub_pause_ms = SCRUB_PAUSE_MS;
         self.upkeep.scrub_at = Some(now + SCRUB_EVERY_MS);
         let damaged = std::mem::take(&mut self.upkeep.damaged);
         if damaged.is_empty() {
@@ -160,6 +166,7 @@ impl Driver {
         info!("scrubbing the database");
         self.upkeep.place = ScrubPlace::default();
         self.upkeep.damaged.clear();
+        self.upkeep.scrub_pause_ms = SCRUB_SOON_MS;
         self.upkeep.scrub_at = Some(self.uptime.ms());
     }
 }

@@ -8,7 +8,9 @@ mod network;
 mod posplus;
 mod processors;
 mod rig;
+mod snapshots;
 mod strangers;
+mod versions;
 
 use crate::Scenario;
 
@@ -16,9 +18,11 @@ use crate::Scenario;
 pub(crate) fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
     all.extend(processors::scenarios());
+    all.extend(snapshots::scenarios());
     all.extend(boxes::scenarios());
     all.extend(faults::scenarios());
     all.extend(cards::scenarios());
+    all.extend(versions::scenarios());
     all.extend(posplus::scenarios());
     all.extend(network::scenarios());
     all.extend(data::scenarios());
