@@ -210,6 +210,9 @@ struct ProvisionArguments {
     /// Where the local API listens, if not on the till alone (0.0.0.0:3031)
     #[arg(long, value_name = "IP:PORT")]
     api: Option<String>,
+    /// It may listen there although it is not encrypted: nobody else can listen in on that network
+    #[arg(long, requires = "api")]
+    api_plaintext: bool,
     /// A public key that may log in by ssh
     #[arg(long, value_name = "KEY")]
     ssh_key: Vec<String>,
@@ -381,6 +384,7 @@ fn provision(arguments: ProvisionArguments) -> anyhow::Result<()> {
         gateway: arguments.gateway,
         dns: arguments.dns,
         api: arguments.api,
+        api_plaintext: arguments.api_plaintext,
         ssh_keys: arguments.ssh_key,
         time_zone: arguments.time_zone,
         country: arguments.country,

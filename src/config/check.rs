@@ -35,6 +35,10 @@ const SSH_KEYS_MAX: usize = 16;
 /// Where a wrong value is not shown: it may be a secret, or hold one.
 const SECRETS: [&str; 4] = ["store", "store.key", "network.wifi", "network.wifi.passphrase"];
 
+/// What a till is told that shall answer others without encryption.
+const IN_THE_CLEAR: &str = "an address of this till alone, such as 127.0.0.1:3031, for the API is not encrypted; with \"plaintext\": true \
+     beside it any address, where nobody else can listen in on that network";
+
 /// A value that was checked, or what is allowed in its place.
 type Checked<T> = Result<T, String>;
 
@@ -238,8 +242,15 @@ impl Reader<'_> {
 
     fn api(&mut self, wrong: &Api) -> Api {
         self.section("api");
-        let listen = parsed::<SocketAddr>("an address and port, such as 127.0.0.1:3031");
-        Api { listen: self.optional("api.listen", listen, Api::default().listen, &wrong.listen) }
+        let plaintext = self.optional("api.plaintext", boolean, false, &false);
+        let is_private = |listen: &SocketAddr| plaintext || listen.ip().to_canonical().is_loopback();
+        let listen = |value: &Value| {
+            let listen = parsed::<SocketAddr>("an address and port, such as 127.0.0.1:3031")(value)?;
+            is_private(&listen).then_some(listen).ok_or_else(|| IN_THE_CLEAR.to_owned())
+        };
+        let absent = Api::default().listen;
+        let wrong = Some(wrong.listen).filter(is_private).unwrap_or(absent);
+        Api { listen: self.optional("api.listen", listen, absent, &wrong), plaintext }
     }
 
     fn posplus(&mut self, wrong: &PosPlus) -> PosPlus {

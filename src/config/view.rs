@@ -169,13 +169,22 @@ impl StoreSection {
 /// The local HTTP API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Api {
-    /// Where it listens; port 0 lets the system choose one.
+    /// Where it listens; port 0 lets the system choose one. A loopback address, unless `plaintext` says otherwise.
     pub listen: SocketAddr,
+    /// Whether it may listen for other machines although it has no TLS: tokens and all that is asked can be read on the way.
+    pub plaintext: bool,
 }
 
 impl Default for Api {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 3031)) }
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 3031)), plaintext: false }
+    }
+}
+
+impl Api {
+    fn to_json(&self) -> Value {
+        let listen = json!(self.listen.to_string());
+        if self.plaintext { json!({ "listen": listen, "plaintext": true }) } else { json!({ "listen": listen }) }
     }
 }
 
@@ -266,7 +275,7 @@ impl Config {
             }
         };
         section("peers", self.peers.is_empty(), self.peers.iter().map(ToString::to_string).collect());
-        section("api", self.api == Api::default(), json!({ "listen": self.api.listen.to_string() }));
+        section("api", self.api == Api::default(), self.api.to_json());
         section("posplus", self.posplus == PosPlus::default(), self.posplus.to_json());
         section("led", self.led == Led::default(), json!({ "board": self.led.board }));
         let keys: Value = self.system.ssh_keys.iter().map(SshKey::as_str).collect();

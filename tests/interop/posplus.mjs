@@ -70,7 +70,8 @@ const store = JSON.parse(execFileSync(agent, ["store", "new", "--json"]));
 const ours = (b, posplus) => {
   b.ours = true;
   const config = {
-    posId: `TM-${b.name}`, posName: `Till ${b.name}`, store: store.store ?? store, api: { listen: `${b.address}:3031` }, posplus,
+    posId: `TM-${b.name}`, posName: `Till ${b.name}`, store: store.store ?? store, posplus,
+    api: { listen: `${b.address}:3031`, plaintext: true },
   };
   writeFileSync(join(b.data, "pos-config.json"), JSON.stringify(config));
 };

@@ -122,7 +122,7 @@ def config(number, store, **more):
         "posId": f"POS-{number}",
         "posName": f"Caisse {number}",
         "store": store,
-        "api": {"listen": "0.0.0.0:3031"},
+        "api": {"listen": "0.0.0.0:3031", "plaintext": True},
         "network": {"mode": "static", "address": f"10.77.0.1{number}/24", "gateway": "10.77.0.1"},
     }
     document.update(more)

@@ -24,6 +24,8 @@ pub struct ShopOptions {
     pub dns: Vec<String>,
     /// Where the local API listens, if not on the till alone.
     pub api: Option<String>,
+    /// Whether it may listen there although it is not encrypted.
+    pub api_plaintext: bool,
     /// Public keys of those who may log in.
     pub ssh_keys: Vec<String>,
     /// IANA.
@@ -125,7 +127,13 @@ fn config(store: &Value, shop: &ShopOptions, till: &TillOptions) -> anyhow::Resu
             all.insert(name.to_owned(), value);
         }
     };
-    set("api", shop.api.as_ref().map(|listen| json!({ "listen": listen })));
+    set(
+        "api",
+        shop.api.as_ref().map(|listen| match shop.api_plaintext {
+            true => json!({ "listen": listen, "plaintext": true }),
+            false => json!({ "listen": listen }),
+        }),
+    );
     set("ssh", (!shop.ssh_keys.is_empty()).then(|| json!({ "keys": shop.ssh_keys })));
     set("timezone", shop.time_zone.as_ref().map(|zone| json!(zone)));
     set("country", shop.country.as_ref().map(|country| json!(country)));
@@ -230,6 +238,7 @@ mod tests {
             wifi_passphrase: Some("open sesame".into()),
             time_zone: Some("Africa/Tunis".into()),
             api: Some("0.0.0.0:3031".into()),
+            api_plaintext: true,
             ..shop
         };
         let till = TillOptions { pos_id: "POS-1".into(), ..TillOptions::default() };
@@ -237,5 +246,8 @@ mod tests {
         let config = ConfigManager::verify(text.as_bytes()).unwrap();
         assert_eq!(config.system.wifi.unwrap().ssid.as_str(), "shop");
         assert_eq!(config.api.listen.port(), 3031);
+        let unsaid = ShopOptions { api_plaintext: false, ..shop };
+        let refused = super::config(&store(&folder, &unsaid).unwrap(), &unsaid, &till).unwrap_err();
+        assert!(refused.to_string().contains("not encrypted"), "{refused}");
     }
 }

@@ -130,7 +130,7 @@ mod tests {
     fn ports_and_peers_of_the_config_are_opened() {
         let key = format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{}", "b".repeat(43));
         let files = files(&format!(
-            r#", "p2p": {{"port": 5000}}, "api": {{"listen": "0.0.0.0:3031"}}, "ssh": {{"keys": ["{key}"]}},
+            r#", "p2p": {{"port": 5000}}, "api": {{"listen": "0.0.0.0:3031", "plaintext": true}}, "ssh": {{"keys": ["{key}"]}},
                "peers": ["10.2.0.9", "till-2.local", "10.2.0.9:3031", "[fd00::7]:3030"]"#
         ));
         let rules = text(&files, "till.nft");
