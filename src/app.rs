@@ -2,6 +2,7 @@
 
 mod alerts;
 mod board;
+mod boot;
 pub mod cli;
 mod clock;
 mod doctor;
@@ -11,5 +12,6 @@ pub mod logging;
 mod machine;
 mod posplus;
 mod run;
+mod shop;
 
 pub use run::{RunOptions, run};

@@ -47,6 +47,9 @@ enum Command {
         /// The whole status as JSON
         #[arg(long)]
         json: bool,
+        /// All tills of the store, as this one has heard
+        #[arg(long, conflicts_with = "json")]
+        shop: bool,
     },
     /// Find out what is wrong with this till, and what to do; as root it sees more
     Doctor {
@@ -324,7 +327,7 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(arguments) => run(&arguments),
-        Command::Status { target, json } => block_on(cli::status(&target.resolve()?, json)),
+        Command::Status { target, json, shop } => block_on(cli::status(&target.resolve()?, json, shop)),
         Command::Doctor { target, json } => block_on(cli::doctor(&target.resolve()?, json)),
         Command::Log(arguments) => log(arguments),
         Command::Support { file, folder } => block_on(cli::support(&folder.resolve()?, &file)),

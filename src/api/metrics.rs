@@ -212,13 +212,13 @@ impl Page {
     fn alerts(&self, agent: &AgentStatus) -> prometheus::Result<()> {
         let rows = agent.alerts.iter().map(|alert| {
             let subject = alert.subject.as_deref().unwrap_or_default();
-            ([alert.code.as_str(), word(alert.severity), subject], 1.0)
+            ([alert.code.as_str(), alert.severity.word(), subject], 1.0)
         });
         let help = "What a person should know and do, while it is so; always 1.";
         self.rows(("tillmesh_alert", help), ["code", "severity", "subject"], rows)?;
         let counted = [Severity::Info, Severity::Warning, Severity::Critical].map(|severity| {
             let count = agent.alerts.iter().filter(|alert| alert.severity == severity).count();
-            ([word(severity)], count as f64)
+            ([severity.word()], count as f64)
         });
         self.rows(("tillmesh_alerts", "How many of them there are."), ["severity"], counted)
     }
@@ -272,12 +272,4 @@ impl Page {
 
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
-}
-
-fn word(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Info => "info",
-        Severity::Warning => "warning",
-        Severity::Critical => "critical",
-    }
 }

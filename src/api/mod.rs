@@ -8,7 +8,8 @@
 //! guard     who may ask what: Host, Origin, token
 //! extract   requests -> values, strictly        problem  what is answered otherwise (RFC 9457)
 //! shape     values <-> JSON, checked field by field
-//! tickets entities stock changes conflicts roster status alerts doctor control backup log metrics tokens page openapi      the routes
+//! shop      the whole shop, as its tills tell of themselves        firewall  what the box's firewall has counted
+//! tickets sales entities stock changes conflicts roster status alerts doctor control backup log metrics tokens page openapi    the routes
 //! ```
 //!
 //! **Invariant:** what a request says reaches the store only as a value that has been checked in full; a request that is refused has
@@ -22,6 +23,7 @@ mod control;
 mod doctor;
 mod entities;
 mod extract;
+mod firewall;
 mod guard;
 mod limits;
 mod log;
@@ -32,8 +34,10 @@ mod place;
 mod problem;
 mod roster;
 mod routes;
+mod sales;
 mod server;
 mod shape;
+mod shop;
 mod status;
 mod stock;
 mod tickets;
@@ -56,9 +60,10 @@ pub use control::{ApiCommand, CommandError};
 pub use doctor::{Diagnosis, Finding};
 pub use guard::Tokens;
 pub use log::LogRing;
+pub use shop::{TillSummary, TillView};
 pub use status::{
-    AgentStatus, Alert, BoardStatus, Peer, PeerState, PendingTill, PosplusCounts, PosplusPeer, Severity, Snapshot,
-    Words,
+    AgentStatus, Alert, BoardStatus, BootReason, Integrity, Peer, PeerState, PendingTill, PosplusCounts, PosplusPeer,
+    Severity, Snapshot, Words,
 };
 pub use traffic::Traffic;
 

@@ -16,8 +16,8 @@ use super::problem::{Kind, Problem};
 use super::server::Holding;
 use super::shape::entity::{Category, Customer, Product};
 use super::{
-    Api, alerts, backup, changes, conflicts, control, doctor, entities, log, metrics, openapi, page, roster, status,
-    stock, tickets, tokens,
+    Api, alerts, backup, changes, conflicts, control, doctor, entities, log, metrics, openapi, page, roster, sales,
+    status, stock, tickets, tokens,
 };
 
 /// One route.
@@ -55,6 +55,7 @@ pub(super) fn table() -> Vec<Route> {
         get(Loopback, "/v1/tickets/{id}", tickets::one),
         write("post", "/v1/tickets/{id}/refunds", tickets::refund),
         write("post", "/v1/tickets/{id}/cancel", tickets::cancel),
+        get(Loopback, "/v1/sales/today", sales::today),
         get(Loopback, "/v1/products", entities::list::<Product>),
         get(Loopback, "/v1/products/{id}", entities::one::<Product>),
         write("put", "/v1/products/{id}", entities::put::<Product>),

@@ -1,5 +1,6 @@
 //! What the agent knows of itself, and what of it is told: `/v1/status`, `/v1/alerts`, `/healthz`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,8 +16,10 @@ use crate::store::Counts;
 
 use super::alerts::PastAlert;
 use super::entities::ListShape;
+use super::firewall::{self, Counted};
 use super::problem::{Kind, Problem};
 use super::shape::Time;
+use super::shop::{TillShape, TillSummary, TillView, tills};
 use super::traffic::Traffic;
 use super::{Api, Shared};
 
@@ -56,6 +59,8 @@ pub struct AgentStatus {
     #[serde(rename = "startedAt", serialize_with = "as_time")]
     #[cfg_attr(test, schemars(with = "Time"))]
     pub started_at_ms: u64,
+    /// Why the agent started.
+    pub boot_reason: BootReason,
     /// What the system's clock is worth.
     pub clock: ClockQuality,
     /// Whether the till links with others.
@@ -87,9 +92,62 @@ pub struct AgentStatus {
     pub alerts: Vec<Alert>,
     /// What has gone between this till and others since the start.
     pub traffic: Traffic,
+    /// When all rows were last checked, and what was found.
+    pub integrity: Integrity,
+    /// The other tills of the store, as they say that they are.
+    #[serde(skip)]
+    pub shop: Vec<TillView>,
     /// Alerts that were raised, the oldest first.
     #[serde(skip)]
     pub history: Arc<Vec<PastAlert>>,
+}
+
+/// Why an agent started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum BootReason {
+    /// For the first time on this database.
+    #[default]
+    First,
+    /// After somebody had stopped it.
+    Restart,
+    /// After it had ended by itself, or was killed.
+    Crash,
+    /// With the box, which had been shut down in order.
+    Reboot,
+    /// With the box, which had not: its power was cut, or it hung.
+    PowerCut,
+    /// With the box, which its watchdog had reset.
+    Watchdog,
+}
+
+impl BootReason {
+    /// The word in the API.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Restart => "restart",
+            Self::Crash => "crash",
+            Self::Reboot => "reboot",
+            Self::PowerCut => "powerCut",
+            Self::Watchdog => "watchdog",
+        }
+    }
+}
+
+/// What the last check of all rows found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Integrity {
+    /// When it ended; null before the first.
+    #[serde(rename = "checkedAt", serialize_with = "maybe_time")]
+    #[cfg_attr(test, schemars(with = "Option<Time>"))]
+    pub checked_ms: Option<u64>,
+    /// Rows that it found damaged: they are fetched again from another till.
+    pub damaged: u64,
 }
 
 /// The box, as far as it tells of itself. Null is what it does not tell.
@@ -161,6 +219,10 @@ pub struct Peer {
     pub behind: u64,
     /// How many ops we have that it has not.
     pub ahead: u64,
+    /// Bytes of messages sent on its present link.
+    pub bytes_sent: u64,
+    /// Bytes of messages received on it.
+    pub bytes_received: u64,
 }
 
 /// A POSPlus till.
@@ -309,6 +371,18 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// The word in the API.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// One text in the languages of the shops.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -356,6 +430,10 @@ pub(super) struct StatusShape {
     /// Sales that no other till has on its disk yet.
     only_here: Option<u64>,
     store: StoreShape,
+    /// What this box's firewall has counted; null where the box does not tell the agent.
+    firewall: Option<BTreeMap<String, Counted>>,
+    /// All tills of the store, the one that answers first, as they say themselves: told over the mesh within seconds.
+    tills: Vec<TillShape>,
 }
 
 /// What the database holds.
@@ -373,6 +451,8 @@ pub(super) struct CountsShape {
     ops: u64,
     /// Those of them that are kept one by one, for tills that may lack them.
     ops_kept: u64,
+    /// Those at or below the floors of their logs: what they did is kept, and 8 bytes of hash each.
+    ops_compacted: u64,
     /// Ops that this version cannot apply, kept for one that can.
     held: u64,
     /// Things for a person to settle.
@@ -405,6 +485,7 @@ impl From<Counts> for CountsShape {
             customers: counts.customers,
             ops: counts.ops,
             ops_kept: counts.ops_kept,
+            ops_compacted: counts.ops.saturating_sub(counts.ops_kept),
             held: counts.held,
             conflicts: counts.conflicts,
             bytes: counts.bytes,
@@ -437,11 +518,15 @@ pub(super) async fn see(api: &Shared) -> Sight {
 pub(super) async fn status(State(api): State<Api>) -> Json<StatusShape> {
     let Sight { agent, counts, fault } = see(&api).await;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let own = TillSummary::of(&agent, counts.as_ref().map(|(counts, only_here)| (counts, *only_here)), fault.is_none());
     Json(StatusShape {
-        now: Time(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)),
+        now: Time(now_ms),
+        tills: tills(&agent, own, now_ms),
         connected_peers: agent.peers.iter().filter(|peer| peer.online).count()
             + agent.posplus.iter().filter(|peer| peer.online).count(),
         total_peers: agent.peers.len() + agent.posplus.len(),
+        firewall: firewall::counters(),
         only_here: counts.as_ref().map(|(_, only_here)| *only_here),
         counts: counts.map(|(counts, _)| counts.into()),
         store: StoreShape { healthy: fault.is_none(), fault },

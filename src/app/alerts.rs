@@ -1,7 +1,8 @@
 //! Alerts: what a person should know and do. Pure: time is an argument.
 //!
 //! A cause is reported whenever it is looked at ([`Alerts::set`]); the alert is raised once the cause has lasted as long as its code asks,
-//! and cleared when the cause is gone.
+//! and cleared when the cause is gone; where causes come and go by themselves, as links do, when it has been gone for as long as its code
+//! asks. A cause that comes back before has never gone.
 
 mod history;
 mod texts;
@@ -42,6 +43,8 @@ pub(super) enum Code {
     BoardProfile,
     BoxSetup,
     UnauthenticatedPeer,
+    OverRefund,
+    NegativeStock,
 }
 
 /// How pressing an alert is.
@@ -76,6 +79,8 @@ struct Cause {
     began: u64,
     since_ms: u64,
     detail: String,
+    /// When it went.
+    gone: Option<u64>,
 }
 
 /// All causes at work.
@@ -118,6 +123,8 @@ impl Code {
             Self::BoardProfile => "boardProfile",
             Self::BoxSetup => "boxSetup",
             Self::UnauthenticatedPeer => "unauthenticatedPeer",
+            Self::OverRefund => "overRefund",
+            Self::NegativeStock => "negativeStock",
         }
     }
 
@@ -154,6 +161,14 @@ impl Code {
         }
     }
 
+    /// How long the cause has been gone before it counts as gone, in milliseconds. What the board measures has bounds of its own.
+    fn linger_ms(self) -> u64 {
+        match self {
+            Self::Disconnected | Self::PeerUnreachable => 5_000,
+            _ => 0,
+        }
+    }
+
     /// What it is and what to do.
     pub(super) fn texts(self) -> &'static Texts {
         let entry = texts::TEXTS.iter().find(|(code, _)| *code == self);
@@ -175,11 +190,18 @@ impl Alerts {
         let key = (code, subject.to_owned());
         match cause {
             None => {
-                self.causes.remove(&key);
+                if let Some(cause) = self.causes.get_mut(&key) {
+                    cause.gone.get_or_insert(now);
+                }
+                self.causes.retain(|(code, _), cause| !cause.is_over(*code, now));
             }
             Some(detail) if self.causes.len() < CAUSES_MAX || self.causes.contains_key(&key) => {
-                let fresh = Cause { began: now, since_ms: wall_ms, detail: String::new() };
-                self.causes.entry(key).or_insert(fresh).detail = detail;
+                let fresh = || Cause { began: now, since_ms: wall_ms, detail: String::new(), gone: None };
+                let cause = self.causes.entry(key).or_insert_with(fresh);
+                if cause.is_over(code, now) {
+                    *cause = fresh();
+                }
+                (cause.detail, cause.gone) = (detail, None);
             }
             Some(_) => {}
         }
@@ -187,7 +209,7 @@ impl Alerts {
 
     /// Whether a cause of a code is at work.
     pub(super) fn is_set(&self, code: Code) -> bool {
-        self.causes.keys().any(|(c, _)| *c == code)
+        self.causes.iter().any(|((c, _), cause)| *c == code && cause.gone.is_none())
     }
 
     /// Forgets causes of a code whose subject is not among those that still are.
@@ -197,7 +219,7 @@ impl Alerts {
 
     /// The alerts that are raised.
     pub(super) fn raised(&self, now: u64) -> Vec<Alert> {
-        let lasting = self.causes.iter().filter(|((code, _), c)| now >= c.began + code.delay_ms());
+        let lasting = self.causes.iter().filter(|((code, _), cause)| cause.is_raised(*code, now));
         lasting
             .map(|((code, subject), c)| Alert {
                 code: *code,
@@ -208,9 +230,24 @@ impl Alerts {
             .collect()
     }
 
-    /// When the next alert is raised, if its cause stays.
+    /// When the next alert is raised, if its cause stays, or is cleared, if it does not come back.
     pub(super) fn next(&self, now: u64) -> Option<u64> {
-        self.causes.iter().map(|((code, _), c)| c.began + code.delay_ms()).filter(|at| *at > now).min()
+        let turns = self.causes.iter().map(|((code, _), cause)| match cause.gone {
+            Some(gone) => gone + code.linger_ms(),
+            None => cause.began + code.delay_ms(),
+        });
+        turns.filter(|at| *at > now).min()
+    }
+}
+
+impl Cause {
+    fn is_over(&self, code: Code, now: u64) -> bool {
+        self.gone.is_some_and(|gone| now >= gone + code.linger_ms())
+    }
+
+    /// One that went before it had lasted long enough is not raised while it lingers.
+    fn is_raised(&self, code: Code, now: u64) -> bool {
+        self.gone.unwrap_or(now) >= self.began + code.delay_ms() && !self.is_over(code, now)
     }
 }
 
@@ -218,7 +255,7 @@ impl Alerts {
 mod tests {
     use super::*;
 
-    const ALL: [Code; 27] = [
+    const ALL: [Code; 29] = [
         Code::Disconnected,
         Code::PeerUnreachable,
         Code::PortInUse,
@@ -246,10 +283,12 @@ mod tests {
         Code::BoardProfile,
         Code::BoxSetup,
         Code::UnauthenticatedPeer,
+        Code::OverRefund,
+        Code::NegativeStock,
     ];
 
     #[test]
-    fn disconnected_is_raised_after_a_minute_exactly_and_cleared_at_once() {
+    fn disconnected_is_raised_after_a_minute_exactly_and_cleared_when_the_link_holds() {
         let mut alerts = Alerts::default();
         alerts.set(1_000, 5, Code::Disconnected, "", Some(String::new()));
         alerts.set(30_000, 6, Code::Disconnected, "", Some("cable".into()));
@@ -257,8 +296,34 @@ mod tests {
         assert_eq!(alerts.next(60_999), Some(61_000));
         let raised = alerts.raised(61_000);
         assert_eq!((raised.len(), raised[0].since_ms, raised[0].detail.as_str()), (1, 5, "cable"));
-        alerts.set(61_001, 7, Code::Disconnected, "", None);
-        assert!(alerts.raised(u64::MAX).is_empty());
+        // A link that flaps does not clear it, and what it began with stays.
+        for flap in 0..5 {
+            alerts.set(61_001 + flap * 4_999, 7, Code::Disconnected, "", None);
+            assert_eq!(alerts.raised(61_001 + flap * 4_999).len(), 1);
+            alerts.set(61_002 + flap * 4_999, 8, Code::Disconnected, "", Some("cable".into()));
+        }
+        assert_eq!(alerts.raised(100_000)[0].since_ms, 5);
+        alerts.set(100_000, 9, Code::Disconnected, "", None);
+        assert_eq!((alerts.raised(104_999).len(), alerts.next(100_000)), (1, Some(105_000)));
+        assert!(alerts.raised(105_000).is_empty());
+        // The next one begins anew.
+        alerts.set(106_000, 10, Code::Disconnected, "", Some(String::new()));
+        assert!(alerts.raised(165_999).is_empty());
+        assert_eq!(alerts.raised(166_000)[0].since_ms, 10);
+    }
+
+    #[test]
+    fn a_cause_that_ended_too_early_is_never_raised() {
+        let mut alerts = Alerts::default();
+        alerts.set(0, 0, Code::PeerUnreachable, "a", Some(String::new()));
+        alerts.set(299_999, 0, Code::PeerUnreachable, "a", None);
+        assert!((299_999..=310_000).step_by(1_000).all(|now| alerts.raised(now).is_empty()));
+        alerts.set(0, 0, Code::PortInUse, "", Some(String::new()));
+        alerts.set(5, 0, Code::PortInUse, "", None);
+        assert!(
+            alerts.raised(5).is_empty() && !alerts.is_set(Code::PortInUse),
+            "what does not flap is cleared at once"
+        );
     }
 
     #[test]

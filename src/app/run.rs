@@ -14,14 +14,16 @@ use tracing::{info, warn};
 
 use super::alerts::{Alerts, Code, History};
 use super::board::{self, BoardLink};
+use super::boot::{RUN_NOTE, Run};
 use super::clock::{self, Uptime};
 use super::driver::memory::HISTORY_NOTE;
-use super::driver::upkeep::{SCRUB_NOTE, Upkeep};
+use super::driver::upkeep::{INTEGRITY_NOTE, SCRUB_NOTE, Upkeep, read_integrity};
 use super::driver::{Driver, Ears, Parts};
 use super::life;
 use super::machine::{MACHINE_NOTE, Machine};
 use super::posplus::Posplus;
-use crate::api::{self, AgentStatus, ApiCommand, ApiContext, BoardStatus, LogRing, Traffic};
+use super::shop::Shop;
+use crate::api::{self, AgentStatus, ApiCommand, ApiContext, BoardStatus, BootReason, Integrity, LogRing, Traffic};
 use crate::board::led::LedState;
 use crate::board::supervisor::Supervisor;
 use crate::config::{Config, ConfigManager, ConfigNotice, DataDir, RememberedIdentity, TokenScope};
@@ -32,7 +34,7 @@ use crate::model::id::{BootId, TillId};
 use crate::model::level::LEVEL;
 use crate::store::{self, Author, Clock, Remember, Request, Store, StoreEvent, StoreOptions};
 use crate::sync::{MemberAck, Replica, ReplicaOptions, Unfinished};
-use crate::wire::hello::Hello;
+use crate::wire::hello::{FEATURE_STATUS, Hello};
 use crate::wire::posplus::Decimals;
 use crate::wire::{PROTO_MAX, PROTO_MIN};
 
@@ -87,7 +89,7 @@ async fn live(
 ) -> anyhow::Result<()> {
     let supervisor = Arc::new(Supervisor::of_environment());
     let (opened, store_heard) = open(uptime, manager, alerts, board, &folder, &supervisor).await?;
-    let store = opened.store.clone();
+    let (store, this_run) = (opened.store.clone(), opened.run.clone());
     let [read, admin] = TokenScope::ALL.map(|scope| folder.load_or_create_api_token(scope));
     let tokens = api::Tokens::new(admin?.as_str(), read?.as_str());
     let listener = bind_api(&opened.manager).await?;
@@ -125,7 +127,14 @@ async fn live(
         let _ = server.await;
     };
     let _ = tokio::time::timeout(FAREWELL_MAX, talk).await;
-    let _ = tokio::time::timeout(CLOSE_MAX, store.close()).await;
+    let close = async {
+        if outcome.is_ok() {
+            let note = Remember::Note { key: RUN_NOTE.into(), value: Some(this_run.stopped().to_note()) };
+            let _ = store.submit(Request::Remember(note)).await;
+        }
+        store.close().await;
+    };
+    let _ = tokio::time::timeout(CLOSE_MAX, close).await;
     info!("stopped");
     outcome
 }
@@ -139,6 +148,8 @@ struct Opened {
     store: Store,
     known: Known,
     board: BoardLink,
+    run: Run,
+    boot_reason: BootReason,
 }
 
 async fn open(
@@ -157,7 +168,11 @@ async fn open(
     let options = store_options(folder, manager.config(), &identity);
     let opening = tokio::task::spawn_blocking(move || Store::spawn(options, clock, events));
     let store = life::start(supervisor, opening).await?;
-    for (key, value) in [(IDENTITY_NOTE, manager.identity_json()), (MACHINE_NOTE, machine.to_note())] {
+    let run = Run::begins();
+    let last_run = store.read(|reader| reader.memory(RUN_NOTE)).await?;
+    let boot_reason = run.reason(last_run.as_deref());
+    let identity_json = manager.identity_json();
+    for (key, value) in [(IDENTITY_NOTE, identity_json), (MACHINE_NOTE, machine.to_note()), (RUN_NOTE, run.to_note())] {
         let note = Remember::Note { key: key.into(), value: Some(value) };
         if let Err(error) = store.submit(Request::Remember(note)).await {
             // A full disk does not keep a till from starting: what it has sold can still be read and fetched.
@@ -168,7 +183,7 @@ async fn open(
     if moved {
         alerts.set(uptime.ms(), clock::now().wall_ms, Code::Clone, "", Some(String::new()));
     }
-    Ok((Opened { uptime, manager, alerts, identity, store, known, board }, heard))
+    Ok((Opened { uptime, manager, alerts, identity, store, known, board, run, boot_reason }, heard))
 }
 
 async fn bind_api(manager: &ConfigManager) -> anyhow::Result<TcpListener> {
@@ -188,13 +203,14 @@ fn assemble(
     silence: watch::Receiver<Option<Duration>>,
     commands: mpsc::Receiver<ApiCommand>,
 ) -> anyhow::Result<(Driver, Ears, watch::Receiver<Arc<AgentStatus>>)> {
-    let Opened { uptime, manager, alerts, identity, store: handle, known, board } = opened;
+    let Opened { uptime, manager, alerts, identity, store: handle, known, board, boot_reason, .. } = opened;
     let reports = board.reports.clone();
     let config = manager.config().clone();
     let (till, public_key) = (identity.till(), *identity.public());
     let mut boot = [0; 8];
     getrandom::fill(&mut boot).map_err(|e| anyhow::anyhow!("the system gives no randomness: {e}"))?;
     let boot = BootId(u64::from_be_bytes(boot));
+    let stamp = known.stamp.max(clock::now().wall_ms);
     let replica = Replica::new(ReplicaOptions {
         till,
         boot,
@@ -204,7 +220,7 @@ fn assemble(
         acks: known.acks,
         closes: known.closes.clone(),
         level: LEVEL,
-        stamp: known.stamp.max(clock::now().wall_ms),
+        stamp,
         started: uptime.ms(),
         unfinished: known.unfinished,
     });
@@ -219,7 +235,8 @@ fn assemble(
     let discovery = Discovery::spawn(discovery_config(&config, till), discovery_events);
     discovery.set_enabled(config.p2p.enabled && config.p2p.discovery_enabled);
 
-    let (status, status_seen) = watch::channel(Arc::new(first_status(&config, till, boot)));
+    let first = AgentStatus { boot_reason, integrity: known.integrity, ..first_status(&config, till, boot) };
+    let (status, status_seen) = watch::channel(Arc::new(first));
     let admission =
         Request::Admit { till, public_key, pos_id: config.pos_id.clone(), pos_name: config.pos_name.clone() };
     let posplus = Posplus::spawn(&config.posplus, &config.pos_id, (uptime, till), handle.clone(), mesh.clone());
@@ -233,6 +250,7 @@ fn assemble(
         candidates,
         alerts,
         history: known.history,
+        shop: Shop::new(till, stamp),
         status,
         remembered: known.peers,
         admission,
@@ -339,7 +357,7 @@ fn mesh_config(config: &Config, identity: Identity, boot: BootId) -> MeshConfig 
         currency: currency(config),
         proto_min: PROTO_MIN,
         proto_max: PROTO_MAX,
-        features: 0,
+        features: FEATURE_STATUS,
         boot,
         hlc: 0,
         clock: crate::model::clock::ClockQuality::Untrusted,
@@ -397,6 +415,7 @@ fn first_status(config: &Config, till: TillId, boot: BootId) -> AgentStatus {
         currency: config.store.currency.clone(),
         time_zone: config.store.time_zone_name().to_owned(),
         started_at_ms: now.wall_ms,
+        boot_reason: BootReason::default(),
         clock: now.quality,
         enabled: config.p2p.enabled,
         auto_sync: config.p2p.auto_sync,
@@ -412,6 +431,8 @@ fn first_status(config: &Config, till: TillId, boot: BootId) -> AgentStatus {
         pending: Vec::new(),
         alerts: Vec::new(),
         traffic: Traffic::default(),
+        integrity: Integrity::default(),
+        shop: Vec::new(),
         history: Arc::default(),
     }
 }
@@ -438,6 +459,8 @@ struct Known {
     stamp: u64,
     /// Alerts that were raised before this start.
     history: History,
+    /// What the last check of all rows found.
+    integrity: Integrity,
 }
 
 impl Known {
@@ -454,6 +477,7 @@ impl Known {
                     running_ms: reader.running_ms()?,
                     scrubbed_ms: reader.memory(SCRUB_NOTE)?.and_then(|text| text.parse().ok()).unwrap_or(0),
                     stamp: reader.high_water()?.ms(),
+                    integrity: read_integrity(reader.memory(INTEGRITY_NOTE)?.as_deref()),
                     history: History::of_note(reader.memory(HISTORY_NOTE)?.as_deref(), clock::now().wall_ms),
                 })
             })

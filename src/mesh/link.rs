@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -122,6 +123,8 @@ struct Inner {
     filled: Notify,
     closing: watch::Sender<Option<Bye>>,
     ended: watch::Sender<Option<LinkEnd>>,
+    sent: AtomicU64,
+    received: AtomicU64,
 }
 
 #[derive(Default)]
@@ -142,7 +145,15 @@ impl LinkHandle {
             filled: Notify::new(),
             closing: watch::Sender::default(),
             ended: watch::Sender::default(),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
         }))
+    }
+
+    /// Bytes of messages sent and received on the link.
+    #[must_use]
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.0.sent.load(Relaxed), self.0.received.load(Relaxed))
     }
 
     /// The link.
@@ -278,7 +289,7 @@ async fn run(shared: Arc<Shared>, established: Box<Established>, handle: LinkHan
     let end = tokio::select! {
         reason = handle.closing() => LinkEnd::Ours(reason),
         () = shared.events.closed() => LinkEnd::Ours(Bye::Shutdown),
-        end = read(&shared, link, &mut stream, &mut opener) => end,
+        end = read(&shared, &handle, &mut stream, &mut opener) => end,
         end = write(&shared, &handle, &mut sink, &mut sealer) => end,
     };
     handle.stop();
@@ -295,7 +306,7 @@ async fn run(shared: Arc<Shared>, established: Box<Established>, handle: LinkHan
 }
 
 /// Reads messages and hands them on, as fast as they are taken.
-async fn read(shared: &Shared, link: LinkId, stream: &mut Stream, opener: &mut Opener) -> LinkEnd {
+async fn read(shared: &Shared, handle: &LinkHandle, stream: &mut Stream, opener: &mut Opener) -> LinkEnd {
     let mut assembler = Assembler::default();
     loop {
         let frame = match stream.next().await {
@@ -319,9 +330,10 @@ async fn read(shared: &Shared, link: LinkId, stream: &mut Stream, opener: &mut O
             Ok(Assembled::Bye(bye)) => return LinkEnd::Theirs(bye),
             Err(error) => return LinkEnd::Violation(error.to_string()),
         };
+        handle.0.received.fetch_add(bytes.len() as u64, Relaxed);
         shared.counters.bytes_received.fetch_add(bytes.len() as u64, Relaxed);
         let Some(room) = shared.room_for(bytes.len()).await else { return LinkEnd::Ours(Bye::Shutdown) };
-        let event = MeshEvent::Frame { link, bytes: Received { bytes, _room: room } };
+        let event = MeshEvent::Frame { link: handle.id(), bytes: Received { bytes, _room: room } };
         if shared.events.send(event).await.is_err() {
             return LinkEnd::Ours(Bye::Shutdown);
         }
@@ -341,6 +353,7 @@ async fn write(shared: &Shared, handle: &LinkHandle, sink: &mut Sink, sealer: &m
             return error.into();
         }
         handle.written(&message);
+        handle.0.sent.fetch_add(message.len() as u64, Relaxed);
         shared.counters.bytes_sent.fetch_add(message.len() as u64, Relaxed);
     }
 }

@@ -330,18 +330,29 @@ fn is_open(conn: &Connection, conflict: &ConflictId) -> Result<bool, StoreError>
     }
 }
 
+/// Conflicts that are not settled, in numbers.
+pub(super) struct Open {
+    pub(super) all: u64,
+    /// Tickets of which more was refunded than sold.
+    pub(super) over_refunds: u64,
+    /// Products with less than nothing in stock.
+    pub(super) negative_stocks: u64,
+}
+
 /// How many conflicts are not settled.
-pub(super) fn count(conn: &Connection) -> Result<u64, StoreError> {
+pub(super) fn count(conn: &Connection) -> Result<Open, StoreError> {
     let number = |sql: &str| -> Result<u64, StoreError> {
         Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned())
     };
     let fields = number("SELECT coalesce(sum(fields), 0) FROM contested")?;
     let below = number("SELECT count(*) FROM stock WHERE total < 0")?;
-    let mut open = 0;
+    let mut open = Open { all: fields + below, over_refunds: 0, negative_stocks: below };
     for conflict in marked(conn)? {
-        open += u64::from(is_open(conn, &conflict)?);
+        let counts = u64::from(is_open(conn, &conflict)?);
+        open.all += counts;
+        open.over_refunds += if matches!(conflict, ConflictId::OverRefund(_)) { counts } else { 0 };
     }
-    Ok(fields + below + open)
+    Ok(open)
 }
 
 /// A conflict that is not settled.

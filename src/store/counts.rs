@@ -25,6 +25,10 @@ pub struct Counts {
     pub held: u64,
     /// Conflicts, for a person to look at.
     pub conflicts: u64,
+    /// Those of them where more of a ticket was refunded than sold.
+    pub over_refunds: u64,
+    /// Those of them where less than nothing of a product is in stock.
+    pub negative_stocks: u64,
     /// Ops of all logs, compacted ones included.
     pub ops: u64,
     /// Ops of all logs that are kept one by one.
@@ -59,6 +63,7 @@ fn counts(conn: &Connection) -> Result<Counts, StoreError> {
         let aside = number(&format!("SELECT count(*) FROM {table} WHERE NOT counts"))?;
         Ok(rows - aside)
     };
+    let open = conflicts::count(conn)?;
     Ok(Counts {
         tickets: records("ticket")?,
         refunds: records("refund")?,
@@ -66,7 +71,9 @@ fn counts(conn: &Connection) -> Result<Counts, StoreError> {
         categories: living(EntityKind::Category)?,
         customers: living(EntityKind::Customer)?,
         held: number("SELECT count(*) FROM held")?,
-        conflicts: conflicts::count(conn)?,
+        conflicts: open.all,
+        over_refunds: open.over_refunds,
+        negative_stocks: open.negative_stocks,
         // Logs of a snapshot that is being taken are not ours yet.
         ops: number("SELECT coalesce(sum(head), 0) FROM origin WHERE own < 3")?,
         ops_kept: number("SELECT coalesce(sum(head - floor), 0) FROM origin WHERE own < 3")?,

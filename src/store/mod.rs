@@ -77,5 +77,5 @@ pub use roster::{Admitted, RosterEntry};
 pub use scrub::{Damage, ScrubPlace, ScrubStep};
 pub use snapshot::SnapshotGiver;
 pub use stock::{StockCause, StockEntry};
-pub use tickets::{TicketQuery, TicketView};
+pub use tickets::{DaySales, TicketQuery, TicketView};
 pub use view::{Cursor, LIMIT_MAX, Page};

@@ -1,5 +1,7 @@
 //! Tickets.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::model::amount::{MONEY_MAX, Money, QUANTITY_MAX};
@@ -24,6 +26,8 @@ const SCAN_MAX: i64 = 20_000;
 
 /// Ticket rows that are looked at for a predecessor that is not the ticket before it in the log.
 const CHAIN_SCAN_MAX: i64 = 5_000;
+/// The most tickets of a day that are added up: more than a supermarket sells.
+const DAY_MAX: i64 = 50_000;
 
 /// Tickets before it in time that are looked at for a predecessor.
 const NEAR_MAX: i64 = 64;
@@ -63,6 +67,15 @@ pub struct TicketQuery {
     pub to_ms: Option<u64>,
     /// Sold on the till of this human id.
     pub pos_id: Option<String>,
+}
+
+/// What a till has sold in some time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DaySales {
+    /// How many tickets.
+    pub tickets: u64,
+    /// What they add up to; as much as money can be where that is more.
+    pub total: Money,
 }
 
 impl Work<'_> {
@@ -312,6 +325,14 @@ impl Reader {
         self.snapshot(|reader| view(reader.conn(), id))
     }
 
+    /// What each till, by its human id, has sold from a time on (milliseconds since 1970), by the clocks of the tills that sold.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn sales_by_till(&self, from_ms: u64) -> Result<BTreeMap<String, DaySales>, StoreError> {
+        self.snapshot(|reader| sales_by_till(reader.conn(), from_ms))
+    }
+
     /// Tickets in order of arrival, so that who goes on after the last one misses none, also of those that other tills sold earlier.
     ///
     /// # Errors
@@ -351,4 +372,19 @@ fn page(conn: &Connection, query: &TicketQuery) -> Result<Page<TicketView>, Stor
         _ => Some(Cursor(up_to.cast_unsigned())),
     };
     Ok(Page { items, next: next.filter(|cursor| cursor.0 < last.cast_unsigned()) })
+}
+
+fn sales_by_till(conn: &Connection, from_ms: u64) -> Result<BTreeMap<String, DaySales>, StoreError> {
+    let mut statement = conn
+        .prepare_cached("SELECT pos_id, body FROM ticket INDEXED BY ticket_at WHERE at_ms >= ?1 AND counts LIMIT ?2")?;
+    let mut rows = statement.query((from_ms.min(i64::MAX as u64).cast_signed(), DAY_MAX))?;
+    let mut sold: BTreeMap<String, DaySales> = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let ticket: Ticket = record::decode(record::blob(row, 1)?)?;
+        let sales = sold.entry(row.get(0)?).or_default();
+        sales.tickets += 1;
+        let total = ticket.sale.totals().map(|totals| totals.total).unwrap_or_default();
+        sales.total = Money(sales.total.0.saturating_add(total.0).min(MONEY_MAX));
+    }
+    Ok(sold)
 }

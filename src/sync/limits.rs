@@ -1,7 +1,9 @@
 //! What a message may hold at most. A peer that sends more is not one of ours.
 
 use super::message::{Message, SnapshotAnswer};
-use super::{ACKS_MAX, CLOSES_MAX, HASHES_MAX, HAVE_MAX, MARKS_MAX, PARTS_MAX, SEQ_MAX, SUMS_MAX};
+use super::{
+    ACKS_MAX, CLOSES_MAX, HASHES_MAX, HAVE_MAX, MARKS_MAX, PARTS_MAX, SEQ_MAX, STATUS_BYTES_MAX, STATUS_MAX, SUMS_MAX,
+};
 use crate::model::op::{Head, Seq};
 
 impl Message {
@@ -20,6 +22,9 @@ impl Message {
             Self::Probe { marks, .. } => are_marks(marks) && marks.last().is_some_and(|mark| sane(mark.seq)),
             Self::Below { floor, .. } => sane(*floor),
             Self::Answer(answer) => is_allowed(answer),
+            Self::Status(told) => {
+                told.len() <= STATUS_MAX && told.iter().all(|status| status.body.len() <= STATUS_BYTES_MAX)
+            }
             Self::Digest(digest) => digest.sums.len() <= SUMS_MAX,
             Self::Credit { .. } | Self::Ping(_) | Self::Pong(_) | Self::Peers(_) | Self::Ask(_) => true,
         }

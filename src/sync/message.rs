@@ -64,6 +64,21 @@ pub enum Message {
     Answer(SnapshotAnswer),
     /// What our state adds up to, for who holds the same ops.
     Digest(StateDigest),
+    /// How tills are, as they said themselves: passed on, so that one address shows the whole shop. Told only to peers whose Hello has
+    /// the feature. At most [`super::STATUS_MAX`].
+    Status(Vec<TillStatus>),
+}
+
+/// How a till is, as it said.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TillStatus {
+    /// The till.
+    pub till: TillId,
+    /// When it said so: of two, the greater is the newer. Milliseconds of its hybrid clock.
+    pub stamp: u64,
+    /// A JSON object, as the local API tells it. Passed on as it is, so that what a later version adds gets everywhere. At most
+    /// [`super::STATUS_BYTES_MAX`] bytes.
+    pub body: Vec<u8>,
 }
 
 /// What a member of the store holds durably.

@@ -68,7 +68,8 @@ mod taking;
 mod tests;
 
 pub use message::{
-    Key, KnownPeer, LogHeader, MemberAck, Message, Part, STOCK_SUM, SnapshotAnswer, SnapshotAsk, StateDigest, table,
+    Key, KnownPeer, LogHeader, MemberAck, Message, Part, STOCK_SUM, SnapshotAnswer, SnapshotAsk, StateDigest,
+    TillStatus, table,
 };
 pub use parts::{PartDigest, part_digest, row_hash, vector_hash};
 pub use replica::{Replica, ReplicaOptions};
@@ -107,6 +108,10 @@ pub const PARTS_MAX: usize = 512;
 pub const HASHES_MAX: usize = 8192;
 /// About the most bytes of rows in one part; a single row may be longer.
 pub const PART_BYTES_MAX: usize = 256 * 1024;
+/// The most tills that one `Status` tells of.
+pub const STATUS_MAX: usize = 64;
+/// The most bytes that a till says of how it is.
+pub const STATUS_BYTES_MAX: usize = 8192;
 /// The last places of a log whose hash a replica has at hand.
 pub const TRAIL_MAX: usize = 64;
 /// What members hold is passed on to a peer at most this often.
@@ -450,6 +455,13 @@ pub enum Event {
     PeerHas(TillId),
     /// A till told addresses of others.
     PeersTold(Vec<KnownPeer>),
+    /// A till told how tills are.
+    StatusTold {
+        /// On which link.
+        link: LinkId,
+        /// What.
+        told: Vec<TillStatus>,
+    },
     /// Two contents stand at one place of an origin's log: it ends there, its branches go on under names of their own.
     Fork {
         /// The origin.

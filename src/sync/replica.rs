@@ -229,6 +229,7 @@ impl Replica {
                 peers.truncate(PEERS_MAX);
                 self.event(Event::PeersTold(peers));
             }
+            Message::Status(told) => self.event(Event::StatusTold { link, told }),
             Message::Below { origin, floor } => self.on_below(now, link, origin, floor),
             Message::Ask(ask) => self.on_ask(link, ask),
             Message::Answer(answer) => self.on_snapshot_answer(now, link, answer),

@@ -1,7 +1,7 @@
 //! The Hello: the first message each way on a link, the same in every version of tillmesh, for ever.
 //!
 //! ```text
-//!  0  4  magic "TMHI"            27  8  features (bits, none defined yet)
+//!  0  4  magic "TMHI"            27  8  features (bits: FEATURE_STATUS)
 //!  4 16  store id                35  8  boot id
 //! 20  3  currency (ISO 4217)     43  8  hybrid logical clock
 //! 23  2  lowest protocol         51  1  clock quality: 1 trusted, all else untrusted
@@ -19,6 +19,9 @@ use crate::model::clock::ClockQuality;
 use crate::model::id::{BootId, StoreId};
 
 const MAGIC: [u8; 4] = *b"TMHI";
+
+/// Bit of [`Hello::features`]: the till takes [`crate::sync::Message::Status`]. One that does not would end the link over it.
+pub const FEATURE_STATUS: u64 = 1;
 
 /// Who is at the other end, and what it speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tillmesh::api::{
-    self, AgentStatus, Alert, ApiCommand, ApiContext, BoardStatus, CommandError, Diagnosis, LogRing, PastAlert, Peer,
-    PeerState, PendingTill, Severity, Tokens, Traffic, Words,
+    self, AgentStatus, Alert, ApiCommand, ApiContext, BoardStatus, BootReason, CommandError, Diagnosis, Integrity,
+    LogRing, PastAlert, Peer, PeerState, PendingTill, Severity, TillSummary, TillView, Tokens, Traffic, Words,
 };
 use tillmesh::model::clock::ClockQuality;
 use tillmesh::model::id::{BootId, StoreId, TillId, Uuid};
@@ -282,6 +282,7 @@ fn status(n: u8) -> AgentStatus {
         currency: "TND".to_owned(),
         time_zone: "Africa/Tunis".to_owned(),
         started_at_ms: 0,
+        boot_reason: BootReason::Reboot,
         clock: ClockQuality::Trusted,
         enabled: true,
         auto_sync: true,
@@ -306,6 +307,8 @@ fn status(n: u8) -> AgentStatus {
             rtt_ms: Some(0.5),
             behind: 0,
             ahead: 3,
+            bytes_sent: 100,
+            bytes_received: 200,
         }],
         posplus: Vec::new(),
         pending: vec![PendingTill {
@@ -325,6 +328,17 @@ fn status(n: u8) -> AgentStatus {
             detail: None,
         }],
         traffic: Traffic { links_made: 3, refused: [("wrong-key".to_owned(), 2)].into(), ..Traffic::default() },
+        integrity: Integrity { checked_ms: Some(4_000), damaged: 0 },
+        shop: vec![TillView {
+            till: TillId([2; 16]),
+            heard_ms: Some(2_000),
+            summary: Some(TillSummary {
+                pos_id: "POS-2".to_owned(),
+                pos_name: "Caisse 2".to_owned(),
+                only_here: Some(5),
+                ..TillSummary::default()
+            }),
+        }],
         history: Arc::new(vec![past("fork", 1_000, Some(2_000)), past("clockUntrusted", 3_000, None)]),
     }
 }

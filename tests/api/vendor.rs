@@ -70,3 +70,23 @@ fn a_rotated_token_is_in_its_file_and_the_former_one_opens_nothing() {
     assert_eq!(bearer(&till, "POST", "/v1/p2p/reconnect", admin["token"].as_str().unwrap()).status, 202);
     bearer(&till, "POST", "/v1/tokens/all/rotate", admin["token"].as_str().unwrap()).problem(400);
 }
+
+#[test]
+fn one_address_shows_every_till_and_what_it_sold_today() {
+    let till = Till::start();
+    till.call("POST", "/v1/tickets", &sale(&id(), None)).json(201);
+    let status = till.get("/v1/status").json(200);
+    let (here, other) = (&status["tills"][0], &status["tills"][1]);
+    assert_eq!((&here["id"], &here["here"], &here["told"]["onlyHere"]), (&json!("POS-1"), &json!(true), &json!(1)));
+    assert_eq!(
+        (&here["told"]["bootReason"], &here["told"]["alerts"][0]["code"]),
+        (&json!("reboot"), &json!("clockUntrusted"))
+    );
+    assert_eq!((&other["id"], &other["here"], &other["told"]["onlyHere"]), (&json!("POS-2"), &json!(false), &json!(5)));
+    assert_eq!((&other["online"], &other["heard"]), (&json!(true), &json!("1970-01-01T00:00:02.000Z")));
+    assert_eq!((&status["bootReason"], &status["integrity"]["damaged"]), (&json!("reboot"), &json!(0)));
+    assert_eq!(status["peers"][0]["bytesReceived"], 200);
+    let today = till.get("/v1/sales/today").json(200);
+    assert_eq!((&today["tills"][0]["posId"], &today["tills"][0]["tickets"]), (&json!("POS-1"), &json!(1)));
+    assert!(today["tills"][0]["total"].as_i64().unwrap() > 0, "{today}");
+}

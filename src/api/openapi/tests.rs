@@ -24,6 +24,7 @@ use super::super::log::LineShape;
 use super::super::problem::ProblemBody;
 use super::super::roster::RosterShape;
 use super::super::routes;
+use super::super::sales::TodayShape;
 use super::super::shape::Time;
 use super::super::shape::entity::{
     Category, CategoryShape, Customer, CustomerShape, Entity, Fields, Product, ProductShape,
@@ -119,6 +120,7 @@ fn schemas() -> BTreeMap<String, Value> {
     reads.subschema_for::<ListShape<LineShape>>();
     reads.subschema_for::<StockShape>();
     reads.subschema_for::<StatusShape>();
+    reads.subschema_for::<TodayShape>();
     reads.subschema_for::<HealthShape>();
     reads.subschema_for::<RosterShape>();
     reads.subschema_for::<AskedShape>();

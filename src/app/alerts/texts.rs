@@ -3,7 +3,7 @@
 use super::{Code, Texts};
 
 /// One entry a code.
-pub(super) static TEXTS: [(Code, Texts); 27] = [
+pub(super) static TEXTS: [(Code, Texts); 29] = [
     (
         Code::Disconnected,
         Texts {
@@ -218,6 +218,22 @@ pub(super) static TEXTS: [(Code, Texts); 27] = [
             en: "A POSPlus till is connected. It cannot prove who it is, and what goes over its link can be read. When the last one is gone, turn posplus.enabled off.",
             fr: "Une caisse POSPlus est connectée. Elle ne peut pas prouver son identité et ses échanges sont lisibles. Une fois la dernière partie, désactivez posplus.enabled.",
             ar: "صندوق POSPlus متصل. لا يمكنه إثبات هويته، وما يمر عبر اتصاله يمكن قراءته. عندما يُستبدل آخر واحد، أوقف posplus.enabled.",
+        },
+    ),
+    (
+        Code::OverRefund,
+        Texts {
+            en: "More was refunded of a sale than was sold, on two tills at once. Look at it in the list of what a person should settle.",
+            fr: "Une vente a été remboursée au-delà de ce qui a été vendu, sur deux caisses à la fois. Voyez la liste de ce qui est à trancher.",
+            ar: "أُرجع من عملية بيع أكثر مما بيع، على صندوقين في آن واحد. انظر قائمة ما يجب حسمه.",
+        },
+    ),
+    (
+        Code::NegativeStock,
+        Texts {
+            en: "More of a product was sold than was in stock. Selling goes on; count the product's stock.",
+            fr: "Un produit a été vendu au-delà du stock. La vente continue ; comptez le stock de ce produit.",
+            ar: "بيع من منتج أكثر مما في المخزون. البيع مستمر؛ اجرد مخزون هذا المنتج.",
         },
     ),
 ];

@@ -12,6 +12,7 @@ mod reservations;
 mod restore;
 mod run;
 mod setup;
+mod shop;
 mod status;
 mod store_new;
 mod support;

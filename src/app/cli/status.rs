@@ -8,17 +8,19 @@ use serde::{Deserialize, Deserializer};
 use super::client::{Agent, AgentError, Target};
 
 /// Shown where something is not known.
-const UNKNOWN: &str = "-";
+pub(super) const UNKNOWN: &str = "-";
 
-/// Prints how an agent is.
+/// Prints how an agent is; `shop`: how all tills of its store are.
 ///
 /// # Errors
 /// Where no agent answers.
-pub async fn status(target: &Target, json: bool) -> anyhow::Result<()> {
+pub async fn status(target: &Target, json: bool, shop: bool) -> anyhow::Result<()> {
     let agent = Agent::find(target)?;
     let document = agent.get_json("/v1/status").await?;
     let text = if json {
         serde_json::to_string_pretty(&document)? + "\n"
+    } else if shop {
+        super::shop::table(&document).ok_or_else(|| AgentError::NotAnAgent(agent.address()))?
     } else {
         let view: StatusView = serde_json::from_value(document).map_err(|_| AgentError::NotAnAgent(agent.address()))?;
         view.table()
@@ -157,7 +159,7 @@ struct PosplusCountsView {
 }
 
 /// A time; one that is not understood is not known.
-fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+pub(super) fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let text: Option<String> = Option::deserialize(deserializer)?;
     Ok(text.and_then(|text| text.parse().ok()))
 }
@@ -294,21 +296,25 @@ impl StatusView {
         rows
     }
 
-    /// How long ago, by the agent's own clock.
     fn ago(&self, at: Timestamp) -> String {
-        let Some(now) = self.now else { return format!("{at:.0}") };
-        match now.as_second() - at.as_second() {
-            ..2 => "just now".to_owned(),
-            s @ 2..120 => format!("{s} s ago"),
-            s @ 120..7_200 => format!("{} min ago", s / 60),
-            s @ 7_200..172_800 => format!("{} h ago", s / 3_600),
-            s => format!("{} days ago", s / 86_400),
-        }
+        ago(self.now, at)
+    }
+}
+
+/// How long ago, by the agent's own clock.
+pub(super) fn ago(now: Option<Timestamp>, at: Timestamp) -> String {
+    let Some(now) = now else { return format!("{at:.0}") };
+    match now.as_second() - at.as_second() {
+        ..2 => "just now".to_owned(),
+        s @ 2..120 => format!("{s} s ago"),
+        s @ 120..7_200 => format!("{} min ago", s / 60),
+        s @ 7_200..172_800 => format!("{} h ago", s / 3_600),
+        s => format!("{} days ago", s / 86_400),
     }
 }
 
 /// Rows as aligned columns, two spaces apart; the first row is the head.
-fn columns(rows: &[Vec<String>]) -> String {
+pub(super) fn columns(rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect();
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();

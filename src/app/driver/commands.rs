@@ -123,6 +123,7 @@ impl Driver {
             self.pending.remove(till);
             self.candidates.forget(till);
         }
+        self.shop.keep(|till| !retired.contains(&till));
         self.mesh.set_denied(retired);
         self.admitted = admitted.iter().map(|entry| entry.till).collect();
         for entry in admitted {

@@ -18,7 +18,7 @@ use crate::model::id::TillId;
 use crate::store::StoreEvent;
 use crate::sync::{CloseReason, Event, Input, KnownPeer, LinkId, Output, SnapshotProgress};
 use crate::wire::frame::Bye;
-use crate::wire::hello::Refusal;
+use crate::wire::hello::{FEATURE_STATUS, Refusal};
 use crate::wire::message;
 
 /// What a person can mend about a till that is refused.
@@ -117,6 +117,7 @@ impl Driver {
             address: Some(listens_at.to_string()),
             last_seen_ms: Some(clock::now().wall_ms),
         };
+        let entry_takes_status = up.hello.features & FEATURE_STATUS != 0;
         let entry = Link {
             handle: up.handle,
             hello: up.hello,
@@ -126,6 +127,9 @@ impl Driver {
         };
         self.links.insert(link, entry);
         self.traffic.links_made += 1;
+        if entry_takes_status {
+            self.shop.link_up(self.uptime.ms(), link, till);
+        }
         self.clear_refusals();
         self.feed(Input::LinkUp { link, till, boot, dialled_by_us: up.dialled_by_us });
         self.tell_known();
@@ -159,6 +163,7 @@ impl Driver {
         let Some(gone) = self.links.remove(&link) else { return };
         debug!(peer = %gone.till, "P2P: link {} to {} ended: {end}", link.0, gone.hello.pos_name);
         self.traffic.links_lost += 1;
+        self.shop.link_down(link);
         if let Some(member) = self.members.get_mut(&gone.till) {
             member.last_seen_ms = Some(clock::now().wall_ms);
         }
@@ -170,6 +175,7 @@ impl Driver {
         self.changed = true;
         match event {
             StoreEvent::Committed(committed) => {
+                self.stored.is_old = true;
                 if let Some(origin) = committed.origin {
                     warn!("this database writes under a new origin, {origin}, from now on");
                     self.feed(Input::Origin(origin));
@@ -246,7 +252,7 @@ impl Driver {
         }
     }
 
-    fn send(&mut self, link: LinkId, bytes: &[u8]) {
+    pub(super) fn send(&mut self, link: LinkId, bytes: &[u8]) {
         let Some(entry) = self.links.get(&link) else { return };
         // What the replica has in flight to a peer is bounded below the queue: a peer that fills it reads nothing at all.
         if entry.handle.try_send(bytes.to_vec()) == Err(SendError::Full) {
@@ -278,7 +284,11 @@ impl Driver {
                 info!(peer = %till, "P2P: connection to {} lost", self.name_of(till));
                 self.verify_found(till);
             }
-            Event::PeerHas(till) => self.memory.note_ack(self.uptime.ms(), till),
+            Event::PeerHas(till) => {
+                self.stored.is_old = true;
+                self.memory.note_ack(self.uptime.ms(), till);
+            }
+            Event::StatusTold { link, told } => self.shop.hear(self.uptime.ms(), clock::now().wall_ms, link, told),
             Event::PeersTold(peers) => self.on_told(peers),
             Event::Fork { origin, seen_at } => {
                 let who = self.name_of(seen_at);

@@ -61,6 +61,7 @@ impl Driver {
         let shown = self.led.tell(now, LedState::of(facts));
         self.show.send_if_modified(|led| std::mem::replace(led, shown) != shown);
         self.publish(now, wall.quality, &views);
+        self.stored.note_change();
     }
 
     /// When the next status may go out, where something has changed.
@@ -98,6 +99,9 @@ impl Driver {
             .collect();
         status.alerts = self.alerts.raised(now).iter().map(tell).collect();
         status.traffic = self.traffic();
+        status.shop = self.shop.views(self.members.keys().copied());
+        let told = status.shop.iter_mut().filter_map(|view| view.summary.as_mut()).flat_map(|told| &mut told.alerts);
+        told.for_each(|alert| alert.messages = Code::named(&alert.code).map(words));
         status.history = self.history.told();
         self.status.send_replace(Arc::new(status));
     }
@@ -141,6 +145,8 @@ impl Driver {
             rtt_ms: view.and_then(|v| v.round_trip_ms).map(|ms| ms as f64),
             behind: view.map_or(0, |v| v.behind),
             ahead: view.map_or(0, |v| v.ahead),
+            bytes_sent: link.map_or(0, |l| l.handle.traffic().0),
+            bytes_received: link.map_or(0, |l| l.handle.traffic().1),
         }
     }
 }
@@ -154,7 +160,12 @@ fn tell(alert: &alerts::Alert) -> Alert {
         since_ms: alert.since_ms,
         subject: some(&alert.subject),
         message: texts.en.to_owned(),
-        messages: Words { en: texts.en.to_owned(), fr: texts.fr.to_owned(), ar: texts.ar.to_owned() },
+        messages: words(alert.code),
         detail: some(&alert.detail),
     }
+}
+
+fn words(code: Code) -> Words {
+    let texts = code.texts();
+    Words { en: texts.en.to_owned(), fr: texts.fr.to_owned(), ar: texts.ar.to_owned() }
 }

@@ -8,6 +8,7 @@ mod doctor;
 mod links;
 mod look;
 pub(super) mod memory;
+mod shop;
 pub(super) mod upkeep;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -23,6 +24,7 @@ use super::board::{BoardLink, Report};
 use super::clock::{self, Uptime};
 use super::posplus::{News, Posplus};
 use super::run::IDENTITY_NOTE;
+use super::shop::Shop;
 use crate::api::{AgentStatus, ApiCommand, Traffic};
 use crate::board::led::LedState;
 use crate::board::pattern::Steady;
@@ -31,7 +33,7 @@ use crate::discovery::{Candidates, DiscoveryEvent, DiscoveryHandle, Kin, TargetK
 use crate::mesh::{LinkHandle, MeshEvent, MeshHandle, Target};
 use crate::model::close::Closes;
 use crate::model::id::TillId;
-use crate::store::{Remember, RememberedPeer, Request, RosterEntry, Store, StoreEvent};
+use crate::store::{Counts, Remember, RememberedPeer, Request, RosterEntry, Store, StoreEvent};
 use crate::sync::{Input, LinkId, Replica, SnapshotProgress};
 use crate::wire::hello::Hello;
 
@@ -51,6 +53,8 @@ pub(super) struct Parts {
     pub(super) alerts: Alerts,
     /// Those that were raised before.
     pub(super) history: History,
+    /// How other tills are.
+    pub(super) shop: Shop,
     pub(super) status: watch::Sender<Arc<AgentStatus>>,
     /// Where tills were when this one last ran.
     pub(super) remembered: Vec<RememberedPeer>,
@@ -94,6 +98,8 @@ pub(super) struct Driver {
     candidates: Candidates,
     alerts: Alerts,
     history: History,
+    shop: Shop,
+    stored: shop::Stored,
     links: HashMap<LinkId, Link>,
     /// Other tills that are known: of the roster, or linked.
     members: BTreeMap<TillId, Member>,
@@ -134,6 +140,8 @@ enum Answer {
     Input(Input),
     Upkeep(upkeep::Done),
     Roster(Vec<RosterEntry>),
+    /// What the database holds, and how many sales are here alone; none where it cannot be read.
+    Stored(Option<(Counts, u64)>),
     Enabled {
         enabled: bool,
         /// What the database is to remember of the config.
@@ -192,6 +200,8 @@ impl Driver {
             candidates,
             alerts: parts.alerts,
             history: parts.history,
+            shop: parts.shop,
+            stored: shop::Stored::default(),
             links: HashMap::new(),
             members: BTreeMap::new(),
             admitted: HashSet::new(),
@@ -293,6 +303,7 @@ impl Driver {
         self.keep_history(now);
         self.keep_up(now);
         self.look(now);
+        self.speak(now);
     }
 
     fn next_wake(&self) -> Option<u64> {
@@ -300,6 +311,8 @@ impl Driver {
             self.replica.next_tick(),
             self.memory.due(),
             self.history.due(),
+            self.shop.due(),
+            self.next_question(),
             self.upkeep.due(),
             self.alerts.next(self.looked_ms),
             self.next_publish(),
@@ -315,6 +328,7 @@ impl Driver {
             Answer::Input(input) => self.feed(input),
             Answer::Upkeep(done) => self.on_upkeep(done),
             Answer::Roster(roster) => self.on_roster(roster),
+            Answer::Stored(stored) => return self.on_stored(stored),
             Answer::Enabled { enabled, identity } => {
                 self.remember(Remember::Note { key: IDENTITY_NOTE.into(), value: Some(identity) });
                 self.on_enabled(enabled);

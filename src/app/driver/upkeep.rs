@@ -7,12 +7,17 @@ use std::collections::BTreeSet;
 use tracing::{info, warn};
 
 use super::super::alerts::Code;
+use super::super::clock;
 use super::{Answer, Driver};
+use crate::api::Integrity;
 use crate::store::{Damage, Remember, Reply, Request, ScrubPlace, ScrubStep};
 use crate::sync::{Input, table};
 
 /// The note under which the database keeps when it was last scrubbed.
 pub(in super::super) const SCRUB_NOTE: &str = "scrubbed-run-ms";
+
+/// The note under which the database keeps when that was by the clock, and how many damaged rows were found.
+pub(in super::super) const INTEGRITY_NOTE: &str = "integrity";
 
 /// How often it is looked whether ops can be compacted, where the last look found none left.
 const COMPACT_EVERY_MS: u64 = 10 * 60_000;
@@ -133,6 +138,9 @@ impl Driver {
         self.upkeep.scrub_pause_ms = SCRUB_PAUSE_MS;
         self.upkeep.scrub_at = Some(now + SCRUB_EVERY_MS);
         let damaged = std::mem::take(&mut self.upkeep.damaged);
+        let found = Integrity { checked_ms: Some(clock::now().wall_ms), damaged: damaged.len() as u64 };
+        self.base.integrity = found;
+        self.remember(Remember::Note { key: INTEGRITY_NOTE.into(), value: Some(write_integrity(found)) });
         if damaged.is_empty() {
             self.set_alert(Code::StoreDamaged, "", None);
             let value = Some(self.upkeep.run_ms(now).to_string());
@@ -169,6 +177,19 @@ impl Driver {
         self.upkeep.scrub_pause_ms = SCRUB_SOON_MS;
         self.upkeep.scrub_at = Some(self.uptime.ms());
     }
+}
+
+fn write_integrity(found: Integrity) -> String {
+    format!("{} {}", found.checked_ms.unwrap_or(0), found.damaged)
+}
+
+/// What the note says; nothing where it does not read.
+pub(in super::super) fn read_integrity(note: Option<&str>) -> Integrity {
+    let read = |note: &str| {
+        let (at, damaged) = note.split_once(' ')?;
+        Some(Integrity { checked_ms: Some(at.parse().ok()?), damaged: damaged.parse().ok()? })
+    };
+    note.and_then(read).unwrap_or_default()
 }
 
 /// A damaged row, for a person.

@@ -48,6 +48,8 @@ fn what_is_over_a_limit_ends_the_link() {
             hashes: vec![RunningHash::default(); HASHES_MAX + 1],
         }),
         Message::Digest(StateDigest { vector: [0; 8], sums: vec![(1, 1); SUMS_MAX + 1] }),
+        Message::Status(vec![TillStatus { till: TillId([1; 16]), stamp: 1, body: vec![] }; STATUS_MAX + 1]),
+        Message::Status(vec![TillStatus { till: TillId([1; 16]), stamp: 1, body: vec![b' '; STATUS_BYTES_MAX + 1] }]),
     ];
     for message in forbidden {
         assert!(!message.is_allowed(), "{message:?}");

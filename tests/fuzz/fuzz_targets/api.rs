@@ -253,6 +253,7 @@ fn status() -> AgentStatus {
         currency: "TND".into(),
         time_zone: "Africa/Tunis".into(),
         started_at_ms: 0,
+        boot_reason: api::BootReason::First,
         clock: ClockQuality::Trusted,
         enabled: true,
         auto_sync: true,
@@ -268,6 +269,8 @@ fn status() -> AgentStatus {
         snapshot: None,
         posplus: Vec::new(),
         traffic: api::Traffic::default(),
+        integrity: api::Integrity::default(),
+        shop: Vec::new(),
         history: Arc::default(),
     }
 }
