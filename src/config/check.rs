@@ -474,3 +474,29 @@ fn key_hint(value: &Value, error: super::KeyError) -> String {
         _ => "it is a text in quotes".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_api_answers_other_machines_only_where_the_config_says_that_it_is_in_the_clear() {
+        let mut before = Config::first_start("box", &[0; 64], Timestamp::UNIX_EPOCH);
+        before.api = Api { listen: "0.0.0.0:3031".parse().unwrap(), plaintext: true };
+        for (listen, rest, used) in [
+            ("0.0.0.0:3031", r#", "plaintext": true"#, "0.0.0.0:3031"),
+            ("[::1]:4000", "", "[::1]:4000"),
+            // The till sells on, on loopback, whatever it did before.
+            ("0.0.0.0:3031", "", "127.0.0.1:3031"),
+            ("192.168.1.21:3031", r#", "plaintext": false"#, "127.0.0.1:3031"),
+        ] {
+            let text = format!(r#"{{"api": {{"listen": "{listen}"{rest}}}}}"#);
+            let (config, problems) = read(&Document::parse(text.as_bytes()).unwrap(), &before);
+            let told = problems.0.first().map_or("", |problem| &problem.allowed);
+            assert_eq!(
+                (config.api.listen.to_string().as_str(), told.contains("not encrypted")),
+                (used, listen != used)
+            );
+        }
+    }
+}

@@ -67,10 +67,11 @@ impl Driver {
         self.stored.asking = false;
         self.stored.seen = stored;
         if let Some((counts, _)) = stored {
-            for (code, number) in
-                [(Code::OverRefund, counts.over_refunds), (Code::NegativeStock, counts.negative_stocks)]
-            {
-                self.set_alert(code, "", (number > 0).then(|| number.to_string()));
+            for (code, number, what) in [
+                (Code::OverRefund, counts.over_refunds, "sales"),
+                (Code::NegativeStock, counts.negative_stocks, "products"),
+            ] {
+                self.set_alert(code, "", (number > 0).then(|| format!("{what}: {number}")));
             }
         }
         self.renew_word(self.uptime.ms());
