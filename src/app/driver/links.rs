@@ -117,7 +117,7 @@ impl Driver {
             address: Some(listens_at.to_string()),
             last_seen_ms: Some(clock::now().wall_ms),
         };
-        let entry_takes_status = up.hello.features & FEATURE_STATUS != 0;
+        let takes_status = up.hello.features & FEATURE_STATUS != 0;
         let entry = Link {
             handle: up.handle,
             hello: up.hello,
@@ -127,7 +127,7 @@ impl Driver {
         };
         self.links.insert(link, entry);
         self.traffic.links_made += 1;
-        if entry_takes_status {
+        if takes_status {
             self.shop.link_up(self.uptime.ms(), link, till);
         }
         self.clear_refusals();
