@@ -269,6 +269,26 @@ fn answer(wish: ApiCommand, told: &Mutex<Vec<String>>) {
     }
 }
 
+fn peer() -> Peer {
+    Peer {
+        id: "POS-2".to_owned(),
+        name: "Caisse 2".to_owned(),
+        till: Some(TillId([2; 16])),
+        address: Some("192.168.1.22:3030".to_owned()),
+        version: Some("0.1.0".to_owned()),
+        online: true,
+        state: PeerState::Connected,
+        detail: None,
+        since_ms: Some(1_000),
+        last_seen_ms: Some(2_000),
+        rtt_ms: Some(0.5),
+        behind: 0,
+        ahead: 3,
+        bytes_sent: 100,
+        bytes_received: 200,
+    }
+}
+
 fn status(n: u8) -> AgentStatus {
     let words = Words { en: "en".into(), fr: "fr".into(), ar: "ar".into() };
     AgentStatus {
@@ -293,23 +313,7 @@ fn status(n: u8) -> AgentStatus {
         led: "connected".to_owned(),
         board: BoardStatus::default(),
         snapshot: None,
-        peers: vec![Peer {
-            id: "POS-2".to_owned(),
-            name: "Caisse 2".to_owned(),
-            till: Some(TillId([2; 16])),
-            address: Some("192.168.1.22:3030".to_owned()),
-            version: Some("0.1.0".to_owned()),
-            online: true,
-            state: PeerState::Connected,
-            detail: None,
-            since_ms: Some(1_000),
-            last_seen_ms: Some(2_000),
-            rtt_ms: Some(0.5),
-            behind: 0,
-            ahead: 3,
-            bytes_sent: 100,
-            bytes_received: 200,
-        }],
+        peers: vec![peer()],
         posplus: Vec::new(),
         pending: vec![PendingTill {
             till: WAITING,
