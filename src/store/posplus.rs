@@ -75,6 +75,7 @@ pub struct PosStock {
     /// Up to where in our ledger it was told of everything: what it had follows from that, where the connection does not know.
     pub told: i64,
     /// Up to where in our ledger it may have been told: where what it says is what was here at some place between, it was told up to there.
+    /// `i64::MAX` where another of our tills spoke until now: then what is none of these is a conflict, not a movement.
     pub maybe_told: i64,
     /// The id of the message: of one message one movement is made.
     pub message: String,

@@ -3,7 +3,7 @@
 //
 //   node standin.mjs --id POS-P1 --name Caisse --address 10.0.0.1 --port 3030 --control 8080 --data till.json [--without flap,redial]
 //
-// It is driven over HTTP on the control port: GET /state; POST /sell, /product, /stock, /customer, /raw, /hang-up.
+// It is driven over HTTP on the control port: GET /state; POST /sell, /product, /products, /raw, /hear, /twice, /hang-up.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";

@@ -2,6 +2,7 @@
 //!
 //! Nothing here is in a sale's way: each till has a task of its own, which asks the store for one thing at a time.
 
+mod kept;
 mod lately;
 mod peer;
 mod seat;

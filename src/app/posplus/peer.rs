@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::info;
 
+use super::kept::Kept;
 use super::lately::Lately;
 use super::seat::Seat;
 use super::told::{Mark, Told};
@@ -72,7 +73,7 @@ pub(super) struct Peer {
     listed: HashMap<i64, u64>,
     /// Products that it was given, by sku: with how many, and what else was said of them. It will say in which row it has them.
     given: HashMap<String, (Quantity, u64)>,
-    kept: VecDeque<(u64, PosMessage)>,
+    kept: Kept,
     /// Where changes and ledger stood lately, for who only listens.
     trail: VecDeque<(u64, Mark)>,
     /// When a ping was sent that it has answered.
@@ -126,7 +127,7 @@ impl Peer {
             counted: HashMap::new(),
             listed: HashMap::new(),
             given: HashMap::new(),
-            kept: VecDeque::new(),
+            kept: Kept::default(),
             trail: VecDeque::new(),
             proven: 0,
             ask_at: None,

@@ -225,9 +225,9 @@ impl Work<'_> {
     }
 
     fn pos_deleted(&mut self, pos_id: &str, said: &PosProduct) -> Result<PosHeard, StoreError> {
-        let id = match thing_at(self.conn, Thing::Product, pos_id, said.row)? {
+        let id = match product_of_sku(self.conn, &said.sku)? {
             Some(id) => Some(id),
-            None => product_of_sku(self.conn, &said.sku)?,
+            None => thing_at(self.conn, Thing::Product, pos_id, said.row)?,
         };
         let Some(id) = id else { return Ok(PosHeard::default()) };
         let hlc = self.tick();
@@ -302,7 +302,13 @@ impl Work<'_> {
         let ours = stock::total(self.conn, product)?;
         let before = match said.before {
             Some(before) => before,
-            None => before(self.conn, pos_id, product, (ours, said))?,
+            None => match before(self.conn, pos_id, product, (ours, said))? {
+                Some(before) => before,
+                None => {
+                    let differs = Some(said.quantity);
+                    return Ok(PosHeard { product: Some(product), stock: ours, differs, ..PosHeard::default() });
+                }
+            },
         };
         let delta = Quantity(said.quantity.0 - before.0);
         let id = movement_of(pos_id, &said.message, product);
@@ -337,22 +343,24 @@ fn take_off(sale: &mut Sale, total: Money) {
     }
 }
 
-/// What a POSPlus till had before it said how many it has, by what it was told: POSPlus knows no less than nothing.
+/// What a POSPlus till had before it said how many it has, by what it was told: POSPlus knows no less than nothing. Nothing where nobody knows
+/// how far it was told, and what it says is none of what it may have been told: a movement against a guess would be wrong for good.
 fn before(
     conn: &Connection,
     pos_id: &str,
     product: Uuid,
     (ours, said): (Quantity, &PosStock),
-) -> Result<Quantity, StoreError> {
+) -> Result<Option<Quantity>, StoreError> {
     let untold = untold(conn, pos_id, product, said.told)?;
     let mut had = Quantity(ours.0 - untold.iter().map(|(_, delta)| delta).sum::<i64>());
     let certain = had.max(Quantity(0));
+    let is_certain = said.maybe_told != i64::MAX || untold.is_empty() || certain == said.quantity;
     let later = untold.into_iter().take_while(|(n, _)| *n <= said.maybe_told).map(|(_, delta)| {
         had.0 += delta;
         had.max(Quantity(0))
     });
     let told = later.filter(|had| *had == said.quantity).last();
-    Ok(told.unwrap_or(certain))
+    Ok(told.or(is_certain.then_some(certain)))
 }
 
 /// What moved stock after a place of the ledger, but for what that till did itself: where, and by how much.

@@ -214,3 +214,41 @@ fn a_row_that_is_not_known_is_said_to_be_so_and_who_speaks_is_remembered() {
     hear(&mut till, PosSaid::Speaker(None));
     assert_eq!(till.reader().posplus_speaker(POS).unwrap(), None);
 }
+
+#[test]
+fn who_takes_over_makes_no_movement_against_a_guess() {
+    let mut till = Till::new(1);
+    let id = hear_product(&mut till, product(12, "JUS", 61, NOON), true, "m1").product.unwrap();
+    let told = till.told();
+    let taken_over = |quantity: i64| PosStock {
+        maybe_told: i64::MAX,
+        ..said(quantity, None, told, &format!("take-over {quantity}"))
+    };
+    let hear_stock = |till: &mut Till, stock| {
+        let heard = hear(till, PosSaid::Stock { row: 12, stock });
+        (heard.moved.len(), heard.differs.map(|differs| differs.0 / 1000))
+    };
+    // Two are sold here and five there; whether the speaker before has told of ours, nobody knows: both are explained, and 81 is not.
+    till.ask(moved(1, id.as_u128(), MovementKind::Out, 2)).unwrap();
+    hear(&mut till, PosSaid::Ticket(Box::new(ticket(7, "T20261122-0001", "JUS", 5))));
+    for (quantity, conflict) in [(56, None), (54, None), (81, Some(81)), (59, Some(59))] {
+        let heard = hear_stock(&mut till, taken_over(quantity));
+        assert_eq!((heard, till.in_stock(id)), ((0, conflict), 54), "{quantity}");
+    }
+    // Where nothing was to be told, what it had is certain: someone has counted, or it has sold while it was away.
+    let now = PosStock { told: till.told(), ..taken_over(50) };
+    assert_eq!((hear_stock(&mut till, now), till.in_stock(id)), ((1, None), 50));
+}
+
+#[test]
+fn what_is_taken_away_goes_by_the_sku_before_the_row() {
+    let mut till = Till::new(1);
+    let juice = hear_product(&mut till, product(12, "JUS", 5, NOON), true, "m1").product.unwrap();
+    let bread = hear_product(&mut till, product(13, "PAN", 5, NOON), true, "m2").product.unwrap();
+    // Row 12 is another product there by now.
+    hear(&mut till, PosSaid::Deleted(Box::new(product(12, "PAN", 5, NOON))));
+    let alive = |till: &mut Till, id| {
+        entity::registers(till.conn(), (EntityKind::Product, id)).unwrap().is_some_and(|registers| registers.is_alive())
+    };
+    assert_eq!((alive(&mut till, juice), alive(&mut till, bread)), (true, false));
+}

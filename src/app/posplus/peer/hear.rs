@@ -13,7 +13,7 @@ use crate::model::amount::Quantity;
 use crate::model::id::Uuid;
 use crate::model::posplus::PosProduct;
 use crate::store::{PosHeard, PosSaid, PosStock, Reply, Request, Store, StoreError};
-use crate::wire::posplus::{Action, Body, Catalogue, Kind, PosMessage, parse_time};
+use crate::wire::posplus::{Action, Body, Catalogue, PosMessage, parse_time};
 
 /// A sale that comes later than its quantity was counted by that already, where this is not longer ago.
 const COUNTED_MS: u64 = 30_000;
@@ -25,8 +25,6 @@ const ASK_EVERY_MS: u64 = 500;
 const LISTED_MAX: usize = 20_000;
 /// Products of a list that the store is asked about at once.
 const LIST_BATCH: usize = 64;
-/// Who only listens keeps at most so many messages.
-const KEEP_MAX: usize = 300;
 /// Messages whose ids are remembered: each comes on both of two connections.
 const IDS_MAX: usize = 4_096;
 /// Slack for zones and clocks where a till asks what has changed since a time.
@@ -84,13 +82,7 @@ impl Peer {
         if self.seat.is_ours() {
             self.take_in(message).await;
         } else {
-            if self.kept.len() >= KEEP_MAX {
-                self.kept.pop_front();
-            }
-            // Lists are asked for again by who takes over.
-            if matches!(message.body.kind(), Kind::Ticket | Kind::Customer | Kind::Product) {
-                self.kept.push_back((self.context.uptime.ms(), message));
-            }
+            self.kept.hear(self.context.uptime.ms(), message);
         }
     }
 
@@ -114,7 +106,7 @@ impl Peer {
         match message.body {
             Body::Ticket(ticket) => {
                 counts.tickets_in += 1;
-                // The products of a sale are told apart by their sku; a row that is not known is asked for.
+                // The products of a sale are told apart by their sku: a row that is not known is of no matter.
                 let heard = self.ask(PosSaid::Ticket(ticket)).await;
                 for (product, delta) in heard.map(|heard| heard.moved).unwrap_or_default() {
                     self.sold(product, delta, &message.id).await;
@@ -125,7 +117,7 @@ impl Peer {
                 self.said(product, quantity, &message.id);
             }
             Body::Product(Action::Delete, product) => drop(self.ask(PosSaid::Deleted(product)).await),
-            Body::Product(_, product) => self.product(*product, true, &message.id).await,
+            Body::Product(_, product) => self.product(*product, &message.id).await,
             Body::Customer(Action::Delete, _) => counts.ignored += 1,
             Body::Customer(_, customer) => {
                 counts.customers_in += 1;
@@ -144,17 +136,6 @@ impl Peer {
                 debug!(peer = %self.pos_id, "P2P: POSPlus till {} says {kind}: ignored", self.pos_id);
             }
             Body::Hello { .. } | Body::Ping | Body::Pong => {}
-        }
-    }
-
-    /// Takes in what was heard while another spoke, and may have been taken in by that one. Quantities are old by now: its list tells them.
-    pub(super) async fn take_in_again(&mut self, message: PosMessage) {
-        match message.body {
-            Body::Stock { .. } => {}
-            Body::Product(action, product) if action != Action::Delete => {
-                self.product(*product, false, &message.id).await;
-            }
-            _ => self.take_in(message).await,
         }
     }
 
@@ -220,9 +201,9 @@ impl Peer {
         }
     }
 
-    async fn product(&mut self, product: PosProduct, live: bool, message: &str) {
+    async fn product(&mut self, product: PosProduct, message: &str) {
         let (row, quantity) = (product.row, product.stock);
-        let said = self.prepare(product, live, message);
+        let said = self.prepare(product, true, message);
         if let Some(heard) = self.ask(said).await {
             self.settle(row, quantity, heard).await;
         }

@@ -12,16 +12,13 @@ use crate::wire::posplus::Body;
 
 /// POSPlus tills that meet copy from each other some seconds later: then each is looked at again.
 const COPIED_MS: u64 = 6_000;
-/// Who only listens keeps what it hears for this long.
-const KEEP_MS: u64 = 15_000;
 /// Who is to take over has had an answer to a ping this lately.
 const PROVEN_MS: u64 = 6_000;
 /// A sale should be here by then, whoever speaks.
 const STAND_IN_MS: u64 = 2_500;
-/// Who listens takes the speaker to have told, so much before a ping that was answered: of tickets, which may come twice...
-const TICKETS_LAG_MS: u64 = 10_000;
-/// ...and of stock.
-const STOCK_LAG_MS: u64 = 2_000;
+/// Who listens takes the speaker to have told, so much before a ping that was answered. More than it takes to see that a speaker is gone whose
+/// cable is out: what it has not told, that till must not be taken to know.
+const TOLD_LAG_MS: u64 = 10_000;
 
 impl Peer {
     /// Looks who speaks.
@@ -58,20 +55,15 @@ impl Peer {
 
     /// Who listens takes the speaker to have told what there was some seconds before this till proved, by answering a ping, that it was there.
     async fn follow(&mut self, now: u64, mark: Mark, speaker_is_here: bool) {
-        self.kept.retain(|(at, _)| now.saturating_sub(*at) < KEEP_MS);
+        self.kept.tidy(now);
         self.stand_in(now).await;
         if !(speaker_is_here && self.status.online) {
             return;
         }
         self.trail.push_back((now, mark));
-        let before = |lag: u64| self.trail.partition_point(|(at, _)| at + lag <= self.proven);
-        let (tickets, stock) = (before(TICKETS_LAG_MS), before(STOCK_LAG_MS));
-        let known = self.told.read;
-        let cursor = tickets.checked_sub(1).map_or(known.cursor, |at| self.trail[at].1.cursor);
-        let ledger = stock.checked_sub(1).map_or(known.ledger, |at| self.trail[at].1.ledger);
-        if stock > 0 {
-            self.trail.drain(..tickets.saturating_sub(1));
-            self.told.follow(Mark { cursor, ledger });
+        let told = self.trail.partition_point(|(at, _)| at + TOLD_LAG_MS <= self.proven);
+        if let Some((_, mark)) = self.trail.drain(..told).last() {
+            self.told.follow(mark);
             self.note_at.get_or_insert(now + NOTE_EVERY_MS);
         }
     }
@@ -93,8 +85,8 @@ impl Peer {
         self.told.others_may_have_told();
         (self.ask_at, self.asked, self.pump, self.give) = (Some(now), None, true, true);
         self.fresh = true;
-        for (_, message) in std::mem::take(&mut self.kept) {
-            self.take_in_again(message).await;
+        for message in self.kept.take() {
+            self.take_in(message).await;
         }
     }
 }
