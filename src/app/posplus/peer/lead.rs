@@ -62,7 +62,7 @@ impl Peer {
         }
         self.trail.push_back((now, mark));
         let told = self.trail.partition_point(|(at, _)| at + TOLD_LAG_MS <= self.proven);
-        if let Some((_, mark)) = self.trail.drain(..told).last() {
+        if let Some((_, mark)) = self.trail.drain(..told).next_back() {
             self.told.follow(mark);
             self.note_at.get_or_insert(now + NOTE_EVERY_MS);
         }
@@ -82,7 +82,9 @@ impl Peer {
 
     async fn take_over(&mut self, now: u64) {
         self.trail.clear();
-        self.told.others_may_have_told();
+        if self.seat.begin() {
+            self.told.others_may_have_told();
+        }
         (self.ask_at, self.asked, self.pump, self.give) = (Some(now), None, true, true);
         self.fresh = true;
         for message in self.kept.take() {
