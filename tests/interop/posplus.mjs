@@ -500,7 +500,7 @@ const scenarios = {
     const till = await speaker(P.pos);
     const { ignored, refused } = await countsOf(till, P.pos);
     for (const type of ["user", "payment", "hologram"]) await order(P, "/raw", { text: word(P, type, "create", { id: 1 }) });
-    await until("all were counted", 5, async () => (await countsOf(till, P.pos)).ignored >= ignored + 3);
+    await until("all were counted", 20, async () => (await countsOf(till, P.pos)).ignored >= ignored + 3);
     need((await countsOf(till, P.pos)).refused === refused, "counted as refused");
   },
   async "refused: what is no message, absurd quantities, 10 MB, deep JSON; the link is kept"() {
@@ -515,7 +515,7 @@ const scenarios = {
       word({ pos: "POS-Q1" }, "stock", "update", { productId: row, quantity: 1 }),
     ];
     for (const text of bad) await order(P, "/raw", { text });
-    await until("all were counted", 10, async () => (await countsOf(A, P.pos)).refused >= refused + bad.length);
+    await until("all were counted", 20, async () => (await countsOf(A, P.pos)).refused >= refused + bad.length);
     need(await whole(), "the link was not kept");
     need((await state(P)).counts.links === links, "the link was not kept, but made again");
     await everywhere("CAF", before, target.product);
