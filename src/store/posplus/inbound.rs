@@ -262,8 +262,11 @@ impl Work<'_> {
     }
 
     fn pos_customer(&mut self, pos_id: &str, said: &PosCustomer) -> Result<PosHeard, StoreError> {
+        // The number is what tills share; the row is gone by for one that is numbered anew.
+        let numbered = Thing::Customer.of_key(&said.number);
         let known = thing_at(self.conn, Thing::Customer, pos_id, said.row)?;
-        let id = known.unwrap_or_else(|| Thing::Customer.of_key(&said.number));
+        let is_here = entity::registers(self.conn, (EntityKind::Customer, numbered))?.is_some();
+        let id = known.filter(|_| !is_here).unwrap_or(numbered);
         let parts = [&said.address, &said.postal_code, &said.city, &said.country].map(Option::as_deref);
         let address: Vec<&str> = parts.into_iter().flatten().collect();
         let fields = [

@@ -252,3 +252,46 @@ fn what_is_taken_away_goes_by_the_sku_before_the_row() {
     };
     assert_eq!((alive(&mut till, juice), alive(&mut till, bread)), (true, false));
 }
+
+fn customer(row: i64, number: &str, name: &str) -> PosSaid {
+    PosSaid::Customer(Box::new(PosCustomer {
+        row,
+        number: number.into(),
+        first_name: name.into(),
+        last_name: "Ben Ali".into(),
+        company: None,
+        email: None,
+        phone: None,
+        address: None,
+        city: None,
+        postal_code: None,
+        country: None,
+        active: true,
+        notes: None,
+        created_ms: NOON,
+        updated_ms: NOON,
+    }))
+}
+
+#[test]
+fn a_customer_is_told_by_the_number_before_the_row() {
+    let mut till = Till::new(1);
+    let name = |till: &mut Till, number: &str| {
+        let target = (EntityKind::Customer, Thing::Customer.of_key(number));
+        let registers = entity::registers(till.conn(), target).unwrap()?;
+        Some(registers.value("firstName").clone())
+    };
+    let named = |name: &str| Some(Value::Text(name.into()));
+    hear(&mut till, customer(4, "C-0004", "Sami"));
+    hear(&mut till, customer(5, "C-0005", "Leila"));
+    // Another till has her in another row, and its fourth row is she.
+    let elsewhere = Request::Posplus { pos_id: "POS-P2".into(), said: customer(4, "C-0005", "Leïla") };
+    till.ask(elsewhere).unwrap();
+    assert_eq!((name(&mut till, "C-0004"), name(&mut till, "C-0005")), (named("Sami"), named("Leïla")));
+    // Row 4 is another customer now, whose number is known.
+    hear(&mut till, customer(4, "C-0005", "Leila"));
+    assert_eq!((name(&mut till, "C-0004"), name(&mut till, "C-0005")), (named("Sami"), named("Leila")));
+    // Numbered anew, it is the same customer.
+    hear(&mut till, customer(4, "C-0009", "Lilia"));
+    assert_eq!((name(&mut till, "C-0009"), name(&mut till, "C-0005")), (None, named("Lilia")));
+}
