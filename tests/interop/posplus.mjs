@@ -77,11 +77,11 @@ const ours = (b, posplus) => {
 };
 const theirs = (b, id, more) => { b.pos = id; b.more = more; };
 
-function start(b) {
+function start(b, ...more) {
   if (b.ours) return launch(b, [agent, "run", "--data-dir", b.data]);
   const standin = fileURLToPath(new URL("standin.mjs", import.meta.url));
   launch(b, [process.execPath, standin, "--id", b.pos, "--name", `POSPlus ${b.name}`, "--address", b.address, "--port", "3030",
-    "--control", "8080", "--data", join(b.data, "till.json"), ...(b.more ?? [])]);
+    "--control", "8080", "--data", join(b.data, "till.json"), ...(b.more ?? []), ...more]);
 }
 
 async function call(b, method, path, body) {
@@ -401,9 +401,10 @@ const scenarios = {
     await call(A, "PATCH", `/v1/products/${jus}`, { price: 7000 });
     // POSPlus dates its changes to the second.
     await sleep(1_100);
-    start(P);
+    start(P, "--alone", "yes");
     await until("P is up", 10, () => state(P));
-    await order(P, "/product", { sku: "JUS", price: 7.5, quiet: true });
+    await order(P, "/product", { sku: "JUS", price: 7.5 });
+    await order(P, "/join");
     await until("P is back", 10, whole);
     const ours = await same("CAF", "price", 6, 5);
     const theirs = await same("JUS", "price", 7.5, 5);
@@ -487,9 +488,10 @@ const scenarios = {
     };
     const toQ = await until("A's are on Q", Math.max(limit, 10), having("A-", [Q]));
     // P comes with products of its own, and takes ours.
-    start(P);
+    start(P, "--alone", "yes");
     await until("P is up", 10, () => state(P));
     await order(P, "/products", { count, prefix: "P-" });
+    await order(P, "/join");
     await until("P is connected", 15, () => online(A, P.pos));
     const [toP, toUs] = await Promise.all([until("A's are on P", limit, having("A-", [P])), until("P's are on A", limit, having("P-", [A]))]);
     const rest = await until("P's are on B and Q", limit, having("P-", [B, Q]));

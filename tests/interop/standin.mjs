@@ -3,7 +3,7 @@
 //
 //   node standin.mjs --id POS-P1 --name Caisse --address 10.0.0.1 --port 3030 --control 8080 --data till.json [--without flap,redial]
 //
-// It is driven over HTTP on the control port: GET /state; POST /sell, /product, /products, /raw, /hear, /twice, /hang-up.
+// It is driven over HTTP on the control port: GET /state; POST /sell, /product, /products, /raw, /hear, /twice, /join, /hang-up.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -210,17 +210,20 @@ function dial(address, peerPort, posId, again) {
   });
 }
 
-new WebSocketServer({ port, maxPayload: 64 << 20 }).on("connection", listenTo);
-const bonjour = new Bonjour({ interface: args.address, bind: "0.0.0.0" });
-bonjour.publish({ name: args.name, type: "posplus-p2p", port, host: `${args.id.toLowerCase()}.local`, txt: { id: args.id, version: "1.0.0" } });
-bonjour.find({ type: "posplus-p2p" }).on("up", (service) => {
-  const id = service.txt?.id;
-  const address = service.addresses?.find((a) => /^\d+\.\d+\.\d+\.\d+$/.test(a));
-  if (!id || id === args.id || !address) return;
-  say("found", id, address);
-  counts.foundAt[id] ??= Date.now();
-  setTimeout(() => dial(address, service.port, id, false), 1_000);
-});
+function join() {
+  new WebSocketServer({ port, maxPayload: 64 << 20 }).on("connection", listenTo);
+  const bonjour = new Bonjour({ interface: args.address, bind: "0.0.0.0" });
+  bonjour.publish({ name: args.name, type: "posplus-p2p", port, host: `${args.id.toLowerCase()}.local`, txt: { id: args.id, version: "1.0.0" } });
+  bonjour.find({ type: "posplus-p2p" }).on("up", (service) => {
+    const id = service.txt?.id;
+    const address = service.addresses?.find((a) => /^\d+\.\d+\.\d+\.\d+$/.test(a));
+    if (!id || id === args.id || !address) return;
+    say("found", id, address);
+    counts.foundAt[id] ??= Date.now();
+    setTimeout(() => dial(address, service.port, id, false), 1_000);
+  });
+}
+if (args.alone !== "yes") join();
 
 // ----------------------------------------------------------------------------------------------------------- control
 
@@ -253,7 +256,7 @@ const orders = {
     if (known) { Object.assign(known, product, { updatedAt: sqlTime() }); save(); }
     const base = { name: product.sku, price: 1, cost: 0, discountRate: 0, stock: 0, minStock: 0, maxStock: 0, unit: "pièce", isActive: true };
     const row = known ?? insert({ ...base, ...product });
-    if (!product.quiet) broadcast("product", known ? "update" : "create", out(row));
+    broadcast("product", known ? "update" : "create", out(row));
     return row;
   },
   "/products": ({ count, prefix }) => {
@@ -275,6 +278,8 @@ const orders = {
     }
     return {};
   },
+  // Where it was started with `--alone yes`: it comes to the others now.
+  "/join": () => { join(); return {}; },
   "/hang-up": () => { for (const socket of peers.values()) socket.close(); return {}; },
 };
 
