@@ -470,8 +470,9 @@ const scenarios = {
   },
   async "target: products of P on all, products of A on P and Q, some thousand each"() {
     const count = full ? 5_000 : 1_000;
-    // On a machine that does other things beside, it may take twice the target, and says so.
-    const wanted = target.thousand * count / 1_000, limit = 2 * wanted;
+    // All arrives before the next scenario begins. On a machine that does other things beside, it may take twice the target, and says so;
+    // TILLMESH_SLACK is another factor than two.
+    const wanted = target.thousand * count / 1_000, limit = 9 * wanted, slack = Number(process.env.TILLMESH_SLACK ?? 2);
     await end(P);
     const made = performance.now();
     for (let n = 0; n < count; n += 20) {
@@ -495,7 +496,9 @@ const scenarios = {
     await until("P is connected", 15, () => online(A, P.pos));
     const [toP, toUs] = await Promise.all([until("A's are on P", limit, having("A-", [P])), until("P's are on A", limit, having("P-", [A]))]);
     const rest = await until("P's are on B and Q", limit, having("P-", [B, Q]));
-    const met = Math.max(toQ, toP, toUs) < wanted ? "met" : "NOT met on this machine now";
+    const worst = Math.max(toQ, toP, toUs, rest);
+    need(worst < slack * wanted, `${worst.toFixed(1)} s: the target is ${wanted} s`);
+    const met = worst < wanted ? "met" : "NOT met on this machine now";
     return `target ${met}; ${count} each: to Q ${secs(toQ)} after they were made in ${secs(making)}; from the connection on: ours on P ${secs(toP)}, P's on A ${secs(toUs)}, on B and Q ${secs(rest)} later`;
   },
   async "ignored: user, payment and what nobody knows are counted"() {
@@ -550,7 +553,7 @@ const scenarios = {
         const { refused } = await countsOf(till, P.pos);
         await order(P, "/raw", { text: word(P, type, type === "stock" ? "update" : "create", copy) });
         tried++;
-        await until("it was refused", 2, async () => (await countsOf(till, P.pos)).refused > refused).catch(() => kept.push(path));
+        await until("it was refused", 10, async () => (await countsOf(till, P.pos)).refused > refused).catch(() => kept.push(path));
       }
     }
     need(kept.length === 0, `not refused: ${kept}`);
