@@ -40,18 +40,22 @@ const sale = () => ({ id: randomUUID(), lines: [{ name: "Café", quantity: 2, un
 const scenarios = {
   "schemathesis finds no server error and no breach of the document": async () => {
     // A stream without an end, and tokens that would shut it out, are for other tests. What a schema cannot say (a category is not its own
-    // parent) is refused though it fits; so that check is left out.
+    // parent) is refused though it fits; so that check is left out. The shop is its own: it may well retire the other till.
+    const own = await open(agent, 2);
+    const till = own.tills[0];
     const without = ["/v1/changes", "/v1/tokens/{scope}/rotate"].flatMap((path) => ["--exclude-path", path]);
-    const command = ["run", `${one.base}/openapi.json`, "-H", `Authorization: Bearer ${one.token}`, ...without, "--exclude-checks", "positive_data_acceptance",
+    const command = ["run", `${till.base}/openapi.json`, "-H", `Authorization: Bearer ${till.token}`, ...without, "--exclude-checks", "positive_data_acceptance",
       "--max-time", seconds, "--workers", "2", "--request-timeout", "30", "--continue-on-failure", "--generation-database", "none", "--no-color", "--warnings", "off"];
-    const child = spawn(schemathesis, command, { cwd: shop.folder, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(schemathesis, command, { cwd: own.folder, stdio: ["ignore", "pipe", "pipe"] });
     let said = "";
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (bytes) => (said += bytes));
     const status = await new Promise((done) => child.once("exit", done));
-    check(status === 0, `schemathesis ends with ${status}\n${said.slice(-12_000)}`);
-    // It has switched links off and on as it liked.
-    await shop.call(one, "POST", "/v1/p2p/enabled", { enabled: true });
-    await shop.linked();
+    try {
+      check(status === 0, `schemathesis ends with ${status}\n${said.slice(-12_000)}`);
+      for (const each of own.tills) await own.sell(each);
+    } finally {
+      await own.close(status !== 0);
+    }
     return /(\d+ generated)/.exec(said)?.[1];
   },
 
