@@ -1,12 +1,13 @@
 //! Ops that all live members hold are compacted: their hashes stay, and so does all that they did.
 
+use super::catalogue::{edit, product};
 use super::forks::{long, parted};
 use super::*;
 use crate::model::clock::Hlc;
 use crate::model::close::{Close, branch_name};
 use crate::model::op::{Body, Op};
 use crate::model::vector::VersionVector;
-use crate::store::{KEEP_MS, LAPSE_MS, LogSizes, OpsRead, Remember};
+use crate::store::{Change, KEEP_MS, LAPSE_MS, LogSizes, OpsRead, Remember};
 use crate::sync::{Comparison, MemberAck};
 
 const DAY: u64 = 24 * HOUR;
@@ -245,4 +246,70 @@ fn a_record_comes_again_under_another_origin_after_its_op_was_compacted() {
     till.ask(Request::Apply(again.clone())).unwrap();
     assert_eq!(till.stock(7), Quantity::units(-1));
     assert_eq!(till.ops(Origin(9), 1).unwrap(), again);
+}
+
+#[test]
+fn a_sale_waits_for_one_batch_of_compaction_at_most() {
+    const BATCH: usize = 128;
+    let mut till = Till::new(1);
+    (1..=500).for_each(|id| drop(till.sell(id, sale(&[(7, 1)]))));
+    let (origin, sold) = (till.origin(), 500);
+    compact(&mut till, 0);
+    let (mut batches, mut total) = (0, 0);
+    loop {
+        let Ok(Reply::Compacted { ops, more }) = till.ask(Request::Compact { run_ms: KEEP_MS, ops_max: BATCH }) else {
+            panic!("not compacted");
+        };
+        assert!(ops <= BATCH, "{ops} ops while a sale may wait");
+        (batches, total) = (batches + 1, total + ops);
+        if !more {
+            break;
+        }
+        // What was asked for meanwhile is next, and is in whole.
+        till.sell(1_000 + batches as u128, sale(&[(7, 1)]));
+        assert_eq!(till.reader().log_sizes().unwrap().compacted_ops, total as u64);
+    }
+    assert_eq!((batches, total), (sold / BATCH + 1, till.head(origin).seq as usize - (batches - 1)));
+    assert_eq!(till.stock(7), Quantity::units(-(sold as i64) - batches as i64 + 1));
+}
+
+/// Bytes of the file that hold something.
+fn used(till: &mut Till) -> (u64, LogSizes) {
+    let sizes = till.reader().log_sizes().unwrap();
+    (sizes.file_bytes - sizes.free_bytes, sizes)
+}
+
+/// A price list that is written again every day is no more to keep after a year than after two weeks, but for the hashes of its ops.
+#[test]
+fn a_file_is_bounded_by_what_is_alive_and_a_week_of_ops() {
+    const PRODUCTS: u128 = 200;
+    const HASH_ROW: u64 = 64;
+    let mut till = Till::new(1);
+    let mut day_of_prices = |till: &mut Till, day: u64, compacting: bool| {
+        let requests = (0..PRODUCTS).map(|id| {
+            let fields = product(&format!("SKU-{id}"), &format!("Produit {id}, prix du jour {day}"));
+            edit(id, Change::Put(fields))
+        });
+        till.execute(requests.collect()).replies.into_iter().for_each(|reply| drop(reply.unwrap()));
+        if compacting {
+            compact(till, day * DAY);
+        }
+        used(till)
+    };
+    let (_, first) = day_of_prices(&mut till, 0, true);
+    let ops_a_day = first.retained_ops;
+    let after: Vec<(u64, LogSizes)> = (1..=60).map(|day| day_of_prices(&mut till, day, true)).collect();
+    let (early, late) = (after[19], after[59]);
+    assert_eq!((early.1.retained_ops, late.1.retained_ops), (7 * ops_a_day, 7 * ops_a_day), "a week of them");
+    let grown = late.0.saturating_sub(early.0);
+    assert!(grown <= 40 * ops_a_day * HASH_ROW, "{grown} bytes in 40 days");
+    // Pages that became free are written again.
+    let file = late.1.file_bytes - early.1.file_bytes;
+    assert!(file <= 40 * ops_a_day * HASH_ROW + early.1.free_bytes, "the file grew by {file} bytes");
+
+    // Where nothing is compacted it does grow: the same again, many times over.
+    let before = used(&mut till).0;
+    (61..=100).for_each(|day| drop(day_of_prices(&mut till, day, false)));
+    let kept = used(&mut till).0 - before;
+    assert!(kept > 3 * grown.max(40 * ops_a_day * HASH_ROW / 4), "{kept} bytes kept, {grown} where compacted");
 }
