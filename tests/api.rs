@@ -3,6 +3,8 @@
 
 #[path = "api/changes.rs"]
 mod changes;
+#[path = "api/conflicts.rs"]
+mod conflicts;
 #[path = "api/refusals.rs"]
 mod refusals;
 #[path = "api/stuck.rs"]
@@ -227,62 +229,6 @@ fn stock_moves_by_its_types_and_tells_its_history() {
     let part = till.get(&format!("{path}?limit=3")).json(200);
     let rest = till.get(&format!("{path}?limit=10&after={}", part["next"].as_str().unwrap())).json(200);
     assert_eq!(rest["items"].as_array().unwrap().len(), 4);
-}
-
-#[test]
-fn tills_that_disagree_are_settled_by_a_person() {
-    let (till, other) = (Till::start(), Till::second());
-    let coffee = id();
-    let path = format!("/v1/products/{coffee}");
-    till.call("PUT", &path, &json!({ "sku": "CAFE", "name": "Café", "price": 2500 })).json(200);
-    till.carry_to(&other);
-    till.call("PATCH", &path, &json!({ "price": 2600 })).json(200);
-    other.call("PATCH", &path, &json!({ "price": 2700 })).json(200);
-    other.carry_to(&till);
-    till.carry_to(&other);
-
-    let conflicts = till.get("/v1/conflicts").json(200);
-    assert_eq!(conflicts["items"][0]["id"], other.get("/v1/conflicts").json(200)["items"][0]["id"]);
-    let conflict = &conflicts["items"][0];
-    assert_eq!(
-        (&conflict["kind"], &conflict["field"], &conflict["settle"]),
-        (&json!("field"), &json!("price"), &json!("choose"))
-    );
-    assert_eq!((&conflict["entity"], &conflict["entityId"]), (&json!("product"), &json!(coffee)));
-    let mut prices: Vec<_> =
-        conflict["sides"].as_array().unwrap().iter().map(|s| s["value"].as_i64().unwrap()).collect();
-    prices.sort_unstable();
-    assert_eq!(prices, [2600, 2700]);
-
-    let resolve = format!("/v1/conflicts/{}/resolve", conflict["id"].as_str().unwrap());
-    assert_eq!(till.call("POST", &resolve, &json!({ "value": -1 })).problem(422), ["value"]);
-    assert_eq!(till.call("POST", &resolve, &json!({ "value": "2650" })).problem(422), ["value"]);
-    till.call("POST", &resolve, &json!({ "value": 2650 })).json(204);
-    till.call("POST", &resolve, &json!({ "value": 2650 })).json(204);
-    till.carry_to(&other);
-    for till in [&till, &other] {
-        assert_eq!(till.get(&path).json(200)["price"], 2650);
-        assert_eq!(till.get("/v1/conflicts").json(200)["items"], json!([]));
-    }
-    till.call("POST", "/v1/conflicts/nonsense/resolve", &json!({ "value": 1 })).problem(404);
-}
-
-#[test]
-fn more_taken_back_than_sold_is_shown_until_a_person_has_seen_it() {
-    let (till, other) = (Till::start(), Till::second());
-    let ticket = id();
-    till.call("POST", "/v1/tickets", &sale(&ticket, None)).json(201);
-    till.carry_to(&other);
-    for till in [&till, &other] {
-        till.call("POST", &format!("/v1/tickets/{ticket}/cancel"), &json!({ "id": id() })).json(201);
-    }
-    other.carry_to(&till);
-    let conflict = till.get("/v1/conflicts").json(200)["items"][0].clone();
-    assert_eq!((&conflict["kind"], &conflict["settle"]), (&json!("over-refund"), &json!("seen")));
-    let resolve = format!("/v1/conflicts/{}/resolve", conflict["id"].as_str().unwrap());
-    till.call("POST", &resolve, &json!({ "value": 1 })).problem(422);
-    till.call("POST", &resolve, &Value::Null).json(204);
-    assert_eq!(till.get("/v1/conflicts").json(200)["items"], json!([]));
 }
 
 #[test]

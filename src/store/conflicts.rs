@@ -250,10 +250,11 @@ impl Reader {
     }
 }
 
-/// Conflicts that are not settled, at most `limit`.
+/// Conflicts that are not settled, at most `limit`, in an order that is the same on all tills.
 fn ids(conn: &Connection, limit: usize) -> Result<Vec<ConflictId>, StoreError> {
     let mut ids = Vec::new();
-    let mut contested = conn.prepare_cached("SELECT entity_idx FROM contested ORDER BY entity_idx")?;
+    let mut contested =
+        conn.prepare_cached("SELECT entity_idx FROM contested JOIN entity ON idx = entity_idx ORDER BY kind, id")?;
     let mut rows = contested.query([])?;
     while let Some(row) = rows.next()? {
         if ids.len() >= limit {
@@ -272,7 +273,7 @@ fn ids(conn: &Connection, limit: usize) -> Result<Vec<ConflictId>, StoreError> {
             ids.push(conflict);
         }
     }
-    let mut below = conn.prepare_cached("SELECT product FROM stock WHERE total < 0 ORDER BY idx LIMIT ?1")?;
+    let mut below = conn.prepare_cached("SELECT product FROM stock WHERE total < 0 ORDER BY product LIMIT ?1")?;
     let below = below.query_map([limit as i64], |row| Ok(Uuid::from_bytes(row.get(0)?)))?;
     for product in below {
         ids.push(ConflictId::NegativeStock(product?));
@@ -291,7 +292,7 @@ fn marked(conn: &Connection) -> Result<Vec<ConflictId>, StoreError> {
         conflicts.push(of_mark(kind, subject)?);
     }
     let mut unchained = conn.prepare_cached(
-        "SELECT DISTINCT ticket.id FROM unchained JOIN ticket ON ticket.idx = unchained.ticket_idx ORDER BY ticket.idx",
+        "SELECT DISTINCT ticket.id FROM unchained JOIN ticket ON ticket.idx = unchained.ticket_idx ORDER BY ticket.id",
     )?;
     let unchained = unchained.query_map([], |row| Ok(ConflictId::Unchained(Uuid::from_bytes(row.get(0)?))))?;
     for conflict in unchained {
@@ -392,11 +393,11 @@ fn heads(conn: &Connection, target: (EntityKind, Uuid), field: &str) -> Result<V
     Ok(heads.into_iter().take(SIDES_MAX).map(Side::of_head).collect())
 }
 
-/// The products that have a code, in order of arrival; one or none is no conflict.
+/// The products that have a code, in an order that is the same on all tills; one or none is no conflict.
 fn products(conn: &Connection, code: Code, text: &str) -> Result<Vec<Side>, StoreError> {
     let sql = match code {
-        Code::Sku => "SELECT idx FROM entity WHERE sku = ?1 ORDER BY idx LIMIT ?2",
-        Code::Barcode => "SELECT idx FROM entity WHERE barcode = ?1 ORDER BY idx LIMIT ?2",
+        Code::Sku => "SELECT idx FROM entity WHERE sku = ?1 ORDER BY id LIMIT ?2",
+        Code::Barcode => "SELECT idx FROM entity WHERE barcode = ?1 ORDER BY id LIMIT ?2",
     };
     let mut rows = conn.prepare_cached(sql)?;
     let rows: Vec<i64> = rows.query_map((text, SIDES_MAX as i64), |row| row.get(0))?.collect::<Result<_, _>>()?;

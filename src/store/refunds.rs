@@ -174,9 +174,12 @@ pub(super) fn check_over(conn: &Connection, ticket: Uuid) -> Result<(), StoreErr
     conflicts::mark(conn, Flag::OverRefund, ticket.as_bytes(), over)
 }
 
-/// The refunds of a ticket that count, in order of arrival.
+/// The refunds of a ticket that count, the oldest first: the same on all tills, whatever the order of arrival.
 pub(super) fn of_ticket(conn: &Connection, ticket: Uuid) -> Result<Vec<Refund>, StoreError> {
-    record::bodies(conn, "SELECT body FROM refund WHERE ticket = ?1 AND counts ORDER BY idx", ticket)
+    let mut refunds: Vec<Refund> =
+        record::bodies(conn, "SELECT body FROM refund WHERE ticket = ?1 AND counts", ticket)?;
+    refunds.sort_by_key(|refund| (refund.made.at_ms, refund.id));
+    Ok(refunds)
 }
 
 /// The refund in a row.
