@@ -2,7 +2,8 @@
 //!
 //! A cause is reported whenever it is looked at ([`Alerts::set`]); the alert is raised once the cause has lasted as long as its code asks,
 //! and cleared when the cause is gone; where causes come and go by themselves, as links do, when it has been gone for as long as its code
-//! asks. A cause that comes back before has never gone.
+//! asks. A cause that comes back before has never gone. What is only ever seen to happen, as a refusal is, stands for that long
+//! ([`Alerts::happened`]).
 
 mod history;
 mod texts;
@@ -165,6 +166,10 @@ impl Code {
     fn linger_ms(self) -> u64 {
         match self {
             Self::Disconnected | Self::PeerUnreachable => 5_000,
+            // Who is refused tries again, and is told of, within two minutes.
+            Self::CurrencyMismatch | Self::WrongStoreKey | Self::VersionTooOld => 300_000,
+            // A till whose clock is wrong may sell little.
+            Self::PeerClockAhead => 3_600_000,
             _ => 0,
         }
     }
@@ -207,9 +212,15 @@ impl Alerts {
         }
     }
 
-    /// Whether a cause of a code is at work.
+    /// Says that a cause was seen at work, and that nobody will say when it is gone.
+    pub(super) fn happened(&mut self, now: u64, wall_ms: u64, code: Code, subject: &str, cause: String) {
+        self.set(now, wall_ms, code, subject, Some(cause));
+        self.set(now, wall_ms, code, subject, None);
+    }
+
+    /// Whether a cause of a code is at work, or not long gone.
     pub(super) fn is_set(&self, code: Code) -> bool {
-        self.causes.iter().any(|((c, _), cause)| *c == code && cause.gone.is_none())
+        self.causes.keys().any(|(c, _)| *c == code)
     }
 
     /// Forgets causes of a code whose subject is not among those that still are.
@@ -335,6 +346,26 @@ mod tests {
         assert_eq!(alerts.raised(300_000).len(), 2);
         alerts.keep(Code::PeerUnreachable, |subject| subject == "b");
         assert_eq!(alerts.raised(300_000).len(), 1);
+    }
+
+    #[test]
+    fn what_happened_stands_until_it_has_not_happened_for_long() {
+        let mut alerts = Alerts::default();
+        let refused = |alerts: &mut Alerts, now| {
+            alerts.happened(now, now, Code::WrongStoreKey, "10.0.0.9", "another key".into());
+        };
+        refused(&mut alerts, 0);
+        refused(&mut alerts, 120_000);
+        assert_eq!((alerts.raised(419_999).len(), alerts.next(120_000)), (1, Some(420_000)));
+        assert_eq!((alerts.raised(419_999)[0].since_ms, alerts.raised(420_000).len()), (0, 0));
+        refused(&mut alerts, 500_000);
+        assert_eq!(alerts.raised(500_000)[0].since_ms, 500_000, "it begins anew");
+        assert!(alerts.is_set(Code::WrongStoreKey));
+        // It is linked: refused no more.
+        alerts.keep(Code::WrongStoreKey, |subject| subject != "10.0.0.9");
+        assert!(alerts.raised(500_000).is_empty() && !alerts.is_set(Code::WrongStoreKey));
+        alerts.happened(600_000, 0, Code::PeerClockAhead, "Caisse 2", String::new());
+        assert_eq!((alerts.raised(4_199_999).len(), alerts.raised(4_200_000).len()), (1, 0));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Tills of other versions, which no program at hand is: the doctor's word of one whose protocol is too old, and what is not told to one
-//! that would not understand it.
+//! that would not understand it, and what one says that this one does not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +7,12 @@ use std::time::Duration;
 use serde_json::Value;
 use tillmesh::config::{Config, ConfigManager, DataDir};
 use tillmesh::mesh::{self, Identity, Limits, MeshConfig, MeshEvent, PosplusDoor, StoreKey, Target};
-use tillmesh::model::clock::ClockQuality;
-use tillmesh::model::id::BootId;
+use tillmesh::model::clock::{ClockQuality, Hlc};
+use tillmesh::model::id::{BootId, Origin};
+use tillmesh::model::op::{Head, Op, OpBatch};
 use tillmesh::sync::Message;
 use tillmesh::wire::hello::{FEATURE_STATUS, Hello};
-use tillmesh::wire::message::decode;
+use tillmesh::wire::message::{decode, encode};
 use tillmesh::wire::{PROTO_MAX, PROTO_MIN};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -95,6 +96,56 @@ fn only_tills_that_take_it_are_told_how_others_are() {
             (&Value::from(config.pos_id.as_str()), &Value::from("first"))
         );
     });
+}
+
+/// One op of a kind that only a later version knows, told by a till that is of this one's protocol.
+async fn says_what_is_not_understood(mut heard: mpsc::Receiver<MeshEvent>) {
+    let op = Op { hlc: Hlc(1), kind: 60_000, schema: 1, body: b"later".to_vec() };
+    let batch = OpBatch { origin: Origin(7), before: Head::default(), ops: vec![op] };
+    let mut link = None;
+    while let Some(event) = heard.recv().await {
+        match event {
+            MeshEvent::LinkUp(up) => {
+                up.handle.try_send(encode(&Message::Have(vec![(batch.origin, batch.after())]))).unwrap();
+                link = Some(up.handle);
+            }
+            MeshEvent::Frame { bytes, .. } => {
+                if let (Message::Want { .. }, Some(link)) = (decode(&bytes).unwrap(), &link) {
+                    link.try_send(encode(&Message::Ops(batch.clone()))).unwrap();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn what_is_not_understood_is_an_alert_until_it_is() {
+    let mut till = Till::new();
+    till.start();
+    let folder = DataDir::resolve(Some(&till.folder()), |_| None).unwrap();
+    let config = ConfigManager::peek(&folder).unwrap().unwrap();
+    let is_told = |till: &Till| {
+        let alert = wait_for("the alert", || {
+            let alerts = till.get("/v1/status")["alerts"].as_array().unwrap().clone();
+            alerts.into_iter().find(|alert| alert["code"] == "opsHeld")
+        });
+        assert_eq!(alert["detail"], "changes: 1");
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut till = runtime.block_on(async {
+        let heard = stranger(&config, (PROTO_MIN, PROTO_MAX), 0, "NEW");
+        tokio::spawn(says_what_is_not_understood(heard));
+        let told = tokio::task::spawn_blocking(move || {
+            is_told(&till);
+            till
+        });
+        told.await.unwrap()
+    });
+    // It is held still: another start does not forget it.
+    assert!(till.agent().stop().success());
+    till.start();
+    is_told(&till);
 }
 
 #[test]

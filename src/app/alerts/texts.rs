@@ -9,7 +9,7 @@ pub(super) static TEXTS: [(Code, Texts); 29] = [
         Texts {
             en: "No other till is linked. Selling goes on. Check the network cable or Wi-Fi, and that the other tills are on.",
             fr: "Aucune autre caisse n'est connectée. La vente continue. Vérifiez le câble réseau ou le Wi-Fi, et que les autres caisses sont allumées.",
-            ar: "لا توجد أي صندوق آخر متصل. البيع مستمر. تحقق من كابل الشبكة أو الواي فاي ومن أن الصناديق الأخرى مشغلة.",
+            ar: "لا يوجد أي صندوق آخر متصل. البيع مستمر. تحقق من كابل الشبكة أو الواي فاي ومن أن الصناديق الأخرى مشغلة.",
         },
     ),
     (

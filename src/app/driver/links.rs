@@ -68,7 +68,7 @@ impl Driver {
         self.changed = true;
     }
 
-    /// A refusal that a person can mend stands as an alert until that address links.
+    /// A refusal that a person can mend stands as an alert until that address links, or tries no more.
     fn alert_refused(&mut self, address: &str, why: &Refused) {
         let code = match why {
             Refused::Refusal(Refusal::Currency { .. }) | Refused::Told(Bye::Currency) => Code::CurrencyMismatch,
@@ -77,7 +77,7 @@ impl Driver {
             | Refused::Told(Bye::TooOld | Bye::TooNew) => Code::VersionTooOld,
             _ => return,
         };
-        self.set_alert(code, address, Some(format!("{address}: {why}")));
+        self.alert_happened(code, address, format!("{address}: {why}"));
     }
 
     fn on_link_up(&mut self, up: LinkUp) {
@@ -149,8 +149,9 @@ impl Driver {
         let at_links = self.links.values().filter_map(|link| link.address.parse().ok());
         let ips: BTreeSet<String> = known.chain(at_links).map(|address: SocketAddr| address.ip().to_string()).collect();
         for code in REFUSALS {
-            ips.iter().for_each(|ip| self.set_alert(code, ip, None));
+            self.alerts.keep(code, |ip| !ips.contains(ip));
         }
+        self.changed = true;
     }
 
     /// With manual admission only tills of the roster are linked. A till that knows no other yet is the one that joins: it takes whom it
@@ -196,12 +197,9 @@ impl Driver {
                 if committed.roster {
                     self.read_roster();
                 }
-                if committed.held > 0 {
-                    self.set_alert(Code::OpsHeld, "", Some(format!("{} changes", committed.held)));
-                }
                 for ahead in committed.ahead {
                     let who = ahead.till.map_or_else(|| ahead.origin.to_string(), |till| self.name_of(till));
-                    self.set_alert(Code::PeerClockAhead, &who, Some(who.clone()));
+                    self.alert_happened(Code::PeerClockAhead, &who, who.clone());
                 }
             }
             StoreEvent::Health(fault) => {

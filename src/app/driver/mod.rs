@@ -396,6 +396,11 @@ impl Driver {
         self.alerts.set(self.uptime.ms(), clock::now().wall_ms, code, subject, cause);
         self.changed = true;
     }
+
+    fn alert_happened(&mut self, code: Code, subject: &str, cause: String) {
+        self.alerts.happened(self.uptime.ms(), clock::now().wall_ms, code, subject, cause);
+        self.changed = true;
+    }
 }
 
 /// Ends when what it watches has changed; never where there is nothing.

@@ -68,6 +68,7 @@ impl Driver {
         self.stored.seen = stored;
         if let Some((counts, _)) = stored {
             for (code, number, what) in [
+                (Code::OpsHeld, counts.held, "changes"),
                 (Code::OverRefund, counts.over_refunds, "sales"),
                 (Code::NegativeStock, counts.negative_stocks, "products"),
             ] {
