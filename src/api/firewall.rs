@@ -20,9 +20,9 @@ const BYTES_MAX: u64 = 64 * 1024;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Counted {
     /// Packets.
-    packets: u64,
+    pub(super) packets: u64,
     /// Their bytes.
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 /// By name; none where there is no such file.

@@ -15,8 +15,9 @@ use prometheus::{
 use crate::model::clock::ClockQuality;
 
 use super::Api;
+use super::firewall;
 use super::problem::{Kind, Problem};
-use super::status::{AgentStatus, BoardStatus, Peer, Severity, Sight, see};
+use super::status::{AgentStatus, BoardStatus, BootReason, Integrity, Peer, Severity, Sight, see};
 use super::traffic::Traffic;
 
 /// Upper bounds of how long a write took, in seconds: from a fast disk's commit to where a cashier waits.
@@ -96,6 +97,8 @@ fn render(counters: &Counters, sight: &Sight) -> prometheus::Result<String> {
     page.traffic(&agent.traffic)?;
     page.alerts(agent)?;
     page.store(sight)?;
+    page.integrity(&agent.integrity)?;
+    page.firewall()?;
     page.board(&agent.board)?;
     let families = [counters.registry.gather(), page.0.gather()].concat();
     TextEncoder::new().encode_to_string(&families)
@@ -126,6 +129,19 @@ impl Page {
         self.0.register(Box::new(counter))
     }
 
+    fn counters<'a>(
+        &self,
+        (name, help): (&str, &str),
+        label: &str,
+        rows: impl IntoIterator<Item = (&'a str, u64)>,
+    ) -> prometheus::Result<()> {
+        let family = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        for (value, times) in rows {
+            family.with_label_values(&[value]).inc_by(times);
+        }
+        self.0.register(Box::new(family))
+    }
+
     fn rows<'a, const N: usize>(
         &self,
         (name, help): (&str, &str),
@@ -149,6 +165,8 @@ impl Page {
         self.rows(("tillmesh_till_info", help), names, [(values.map(String::as_str), 1.0)])?;
         let started = seconds(agent.started_at_ms);
         self.gauge("tillmesh_start_time_seconds", "When the agent started, since 1970.", started)?;
+        let why = BootReason::ALL.map(|reason| ([reason.word()], f64::from(u8::from(agent.boot_reason == reason))));
+        self.rows(("tillmesh_start_reason", "Why the agent started: 1 at one of the reasons."), ["reason"], why)?;
         let trusted = agent.clock == ClockQuality::Trusted;
         self.truth("tillmesh_clock_trusted", "Whether the till's clock is known to be right.", trusted)
     }
@@ -201,12 +219,24 @@ impl Page {
         ] {
             self.counter(name, help, value)?;
         }
-        let refused = "Connections that did not become links, by cause.";
-        let refused = IntCounterVec::new(Opts::new("tillmesh_mesh_refused_total", refused), &["reason"])?;
-        for (reason, times) in &traffic.refused {
-            refused.with_label_values(&[reason.as_str()]).inc_by(*times);
-        }
-        self.0.register(Box::new(refused))
+        let refused = ("tillmesh_mesh_refused_total", "Connections that did not become links, by cause.");
+        self.counters(refused, "reason", traffic.refused.iter().map(|(reason, times)| (reason.as_str(), *times)))
+    }
+
+    /// What the last check of all rows found; where there was none yet, only that it found nothing.
+    fn integrity(&self, found: &Integrity) -> prometheus::Result<()> {
+        let checked = "When all rows were last checked, since 1970.";
+        self.known("tillmesh_integrity_check_timestamp_seconds", checked, found.checked_ms.map(seconds))?;
+        self.gauge("tillmesh_integrity_damaged_rows", "Rows that it found damaged.", found.damaged as f64)
+    }
+
+    /// What the box's firewall has counted, where the box tells.
+    fn firewall(&self) -> prometheus::Result<()> {
+        let Some(counted) = firewall::counters() else { return Ok(()) };
+        let packets = ("tillmesh_firewall_packets_total", "Packets that a counter of the box's firewall has seen.");
+        self.counters(packets, "counter", counted.iter().map(|(name, counted)| (name.as_str(), counted.packets)))?;
+        let bytes = ("tillmesh_firewall_bytes_total", "Their bytes.");
+        self.counters(bytes, "counter", counted.iter().map(|(name, counted)| (name.as_str(), counted.bytes)))
     }
 
     fn alerts(&self, agent: &AgentStatus) -> prometheus::Result<()> {

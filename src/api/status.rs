@@ -123,6 +123,10 @@ pub enum BootReason {
 }
 
 impl BootReason {
+    /// All of them.
+    pub(super) const ALL: [Self; 6] =
+        [Self::First, Self::Restart, Self::Crash, Self::Reboot, Self::PowerCut, Self::Watchdog];
+
     /// The word in the API.
     #[must_use]
     pub fn word(self) -> &'static str {

@@ -31,6 +31,10 @@ fn metrics_say_what_the_status_says_and_count() {
         "tillmesh_mesh_refused_total{reason=\"wrong-key\"} 2",
         "tillmesh_led_state{state=\"connected\"} 1",
         "tillmesh_led_state{state=\"fault\"} 0",
+        "tillmesh_start_reason{reason=\"reboot\"} 1",
+        "tillmesh_start_reason{reason=\"powerCut\"} 0",
+        "tillmesh_integrity_check_timestamp_seconds 4",
+        "tillmesh_integrity_damaged_rows 0",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
     }
@@ -86,6 +90,13 @@ fn one_address_shows_every_till_and_what_it_sold_today() {
     assert_eq!((&other["online"], &other["heard"]), (&json!(true), &json!("1970-01-01T00:00:02.000Z")));
     assert_eq!((&status["bootReason"], &status["integrity"]["damaged"]), (&json!("reboot"), &json!(0)));
     assert_eq!(status["peers"][0]["bytesReceived"], 200);
+    // What POSPlus's own calls answer, under the same names.
+    for name in ["serverRunning", "connectedPeers", "totalPeers", "enabled", "posId", "posName"] {
+        assert!(status.get(name).is_some(), "{name}");
+    }
+    for name in ["id", "name", "address", "online", "lastSeen"] {
+        assert!(status["peers"][0].get(name).is_some(), "peers: {name}");
+    }
     let today = till.get("/v1/sales/today").json(200);
     assert_eq!((&today["tills"][0]["posId"], &today["tills"][0]["tickets"]), (&json!("POS-1"), &json!(1)));
     assert!(today["tills"][0]["total"].as_i64().unwrap() > 0, "{today}");
