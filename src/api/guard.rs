@@ -79,6 +79,11 @@ impl Tokens {
         token.trim().clone_into(place);
     }
 
+    /// What the token of a request is good for; none where it brings none that opens anything.
+    pub(super) fn scope(&self, headers: &HeaderMap) -> Option<TokenScope> {
+        bearer(headers).and_then(|given| self.scope_of(given))
+    }
+
     /// What a token is good for. Takes as long whatever it has in common with either.
     fn scope_of(&self, given: &str) -> Option<TokenScope> {
         let pair = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -124,7 +129,7 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
 
 /// Refuses requests that need a token and do not bring it.
 pub(super) async fn token(State((access, tokens)): State<(Access, Tokens)>, request: Request, next: Next) -> Response {
-    let scope = bearer(request.headers()).and_then(|given| tokens.scope_of(given));
+    let scope = tokens.scope(request.headers());
     let ends = request.extensions().get::<Ends>();
     let loopback = ends.is_some_and(|ends| is_loopback(ends.peer.ip()));
     if scope == Some(TokenScope::Admin)

@@ -40,6 +40,15 @@ pub(super) const READS_MAX: usize = 24;
 
 const _: () = assert!(STREAMS_MAX + READS_MAX + 16 <= CONNECTIONS_MAX, "at least 16 connections are left for writes");
 
+/// Requests that an address may make in a row without the token that may do everything: a program that starts may read all at once.
+pub(super) const REQUESTS_AT_ONCE_MAX: f64 = 500.0;
+
+/// How many more it may make each second.
+pub(super) const REQUESTS_PER_SECOND_MAX: f64 = 100.0;
+
+/// Addresses that are told apart for that.
+pub(super) const RATED_ADDRESSES_MAX: usize = 256;
+
 /// Items of a list, where the client does not say.
 pub(super) const LIST_DEFAULT: usize = 100;
 

@@ -5,7 +5,7 @@
 //! ```text
 //! server    connections: caps, time limits, shutting down
 //! routes    the one table of routes, and what stands before each
-//! guard     who may ask what: Host, Origin, token
+//! guard     who may ask what: Host, Origin, token            rate     how often
 //! extract   requests -> values, strictly        problem  what is answered otherwise (RFC 9457)
 //! shape     values <-> JSON, checked field by field
 //! shop      the whole shop, as its tills tell of themselves        firewall  what the box's firewall has counted
@@ -32,6 +32,7 @@ mod openapi;
 mod page;
 mod place;
 mod problem;
+mod rate;
 mod roster;
 mod routes;
 mod sales;
@@ -97,6 +98,7 @@ pub async fn serve(listener: TcpListener, context: ApiContext, shutdown: impl Fu
         reads: Arc::new(Semaphore::new(READS_MAX)),
         backups: Arc::new(Semaphore::new(1)),
         counters: metrics::Counters::new(),
+        rates: rate::Rates::default(),
     }));
     backup::remove_leftovers(&api.context.data_dir);
     server::run(listener, routes::router(&api), (stopping, api.stop.clone()), shutdown).await;
@@ -124,6 +126,7 @@ struct Shared {
     reads: Arc<Semaphore>,
     backups: Arc<Semaphore>,
     counters: metrics::Counters,
+    rates: rate::Rates,
 }
 
 impl std::ops::Deref for Api {

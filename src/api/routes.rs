@@ -1,4 +1,4 @@
-//! The one table of routes, and what stands before each of them: site check, token, share of the connections.
+//! The one table of routes, and what stands before each of them: site check, rate, token, share of the connections.
 
 use axum::Router;
 use axum::body::Body;
@@ -16,8 +16,8 @@ use super::problem::{Kind, Problem};
 use super::server::Holding;
 use super::shape::entity::{Category, Customer, Product};
 use super::{
-    Api, alerts, backup, changes, conflicts, control, doctor, entities, log, metrics, openapi, page, roster, sales,
-    status, stock, tickets, tokens,
+    Api, alerts, backup, changes, conflicts, control, doctor, entities, log, metrics, openapi, page, rate, roster,
+    sales, status, stock, tickets, tokens,
 };
 
 /// One route.
@@ -123,6 +123,7 @@ pub(super) fn router(api: &Api) -> Router {
     router
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(no_such_route)
+        .layer(middleware::from_fn_with_state(api.clone(), rate::limit))
         .layer(middleware::from_fn(guard::site))
         .layer(middleware::from_fn_with_state(api.clone(), metrics::count))
         .with_state(api.clone())

@@ -72,6 +72,40 @@ fn streams_have_a_share_of_their_own() {
 }
 
 #[test]
+fn who_asks_without_end_is_turned_away_and_a_sale_is_not() {
+    let till = Till::start();
+    let mut stream = till.connect();
+    // One connection, as fast as it goes, with tokens that are guessed.
+    const ASKED: usize = 4_000;
+    let mut writer = stream.try_clone().unwrap();
+    let asking = std::thread::spawn(move || {
+        let ask = |n: usize| {
+            let last = if n == ASKED { "connection: close\r\n" } else { "" };
+            format!("GET /v1/nowhere HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {n}\r\n{last}\r\n")
+        };
+        (1..=ASKED).try_for_each(|n| writer.write_all(ask(n).as_bytes())).unwrap();
+    });
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard).unwrap();
+    asking.join().unwrap();
+    let answers: Vec<&str> = heard.match_indices("HTTP/1.1 ").map(|(at, _)| &heard[at + 9..at + 12]).collect();
+    assert_eq!(answers.len(), ASKED);
+    assert!(answers[..500].iter().all(|status| *status == "404"), "turned away too early");
+    let refused = answers.iter().filter(|status| **status == "429").count();
+    assert!(refused > 0 && answers.iter().all(|status| ["404", "429"].contains(status)));
+    assert_eq!(heard.matches("retry-after: 1\r\n").count(), refused, "it says when to come again");
+    // From the same address, with the token.
+    for _ in 0..20 {
+        sells(&till);
+    }
+    let began = Instant::now();
+    while till.get("/v1/tickets").status != 200 {
+        assert!(began.elapsed() < DEADLINE, "it is not let in again");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
 fn a_body_that_does_not_come_is_given_up() {
     let till = Till::start();
     let head = format!(
