@@ -61,7 +61,7 @@ pub use control::{ApiCommand, CommandError};
 pub use doctor::{Diagnosis, Finding};
 pub use guard::Tokens;
 pub use log::LogRing;
-pub use shop::{TillSummary, TillView};
+pub use shop::{TillAlert, TillCounts, TillLink, TillSummary, TillView};
 pub use status::{
     AgentStatus, Alert, BoardStatus, BootReason, Integrity, Peer, PeerState, PendingTill, PosplusCounts, PosplusPeer,
     Severity, Snapshot, Words,

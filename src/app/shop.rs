@@ -17,6 +17,9 @@ const IDLE_MS: u64 = 60_000;
 /// Words are told on the whole second, so that an idle till does not wake up for each of them.
 const GRAIN_MS: u64 = 1_000;
 
+/// The gravest alerts of a till, told even where links have to be left out for them.
+const ALERTS_KEPT: usize = 16;
+
 /// See the module's page.
 #[derive(Debug)]
 pub(super) struct Shop {
@@ -78,10 +81,10 @@ impl Shop {
 
     /// How this till is. Where that is what it said last, it is not said again before it is time.
     pub(super) fn set_own(&mut self, now: u64, wall_ms: u64, summary: TillSummary) {
-        let body = serde_json::to_vec(&summary).expect("plain data serialises");
+        let (summary, body) = fit(summary);
         let is_same = self.own.as_ref().is_some_and(|own| own.body == body);
         self.looked_at = Some(now);
-        if body.len() > STATUS_BYTES_MAX || is_same && !self.is_silent(now) {
+        if is_same && !self.is_silent(now) {
             return;
         }
         let stamp = self.own.as_ref().map_or(0, |own| own.stamp + 1).max(self.base + now);
@@ -185,9 +188,31 @@ impl Shop {
     }
 }
 
+/// A word, and its bytes: where they would be too many, the less grave alerts are left out, and then links, until they are not. A till in
+/// the greatest trouble is the last that may fall silent.
+fn fit(mut summary: TillSummary) -> (TillSummary, Vec<u8>) {
+    loop {
+        let body = serde_json::to_vec(&summary).expect("plain data serialises");
+        if body.len() <= STATUS_BYTES_MAX {
+            return (summary, body);
+        }
+        if summary.alerts.len() > ALERTS_KEPT {
+            summary.alerts.truncate(ALERTS_KEPT.max(summary.alerts.len() * 3 / 4));
+        } else if !summary.peers.is_empty() {
+            summary.peers.truncate(summary.peers.len() * 3 / 4);
+        } else {
+            // What is left are texts that somebody made far too long.
+            let (pos_id, pos_name, board) = (String::new(), String::new(), String::new());
+            summary = TillSummary { pos_id, pos_name, board, alerts: Vec::new(), ..summary };
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::{TillAlert, TillCounts, TillLink};
+    use crate::wire::message::encode;
 
     fn id(n: u8) -> TillId {
         TillId([n; 16])
@@ -204,12 +229,13 @@ mod tests {
         shops: Vec<Shop>,
         links: Vec<(usize, usize)>,
         told: usize,
+        bytes: usize,
     }
 
     impl Tills {
         fn new(count: u8, links: &[(usize, usize)]) -> Self {
             let shops = (0..count).map(|n| Shop::new(id(n), 1_000_000)).collect();
-            let mut tills = Self { now: 0, shops, links: links.to_vec(), told: 0 };
+            let mut tills = Self { now: 0, shops, links: links.to_vec(), told: 0, bytes: 0 };
             for n in 0..count {
                 tills.say(n, &format!("till {n}"));
             }
@@ -234,6 +260,7 @@ mod tests {
                 self.now = due.max(self.now);
                 for n in 0..self.shops.len() {
                     for (link, message) in self.shops[n].take(self.now) {
+                        self.bytes += encode(&message).len();
                         let (a, b) = self.links[link.0 as usize];
                         let Message::Status(told) = message else { panic!("something else is said") };
                         self.told += told.len();
@@ -283,6 +310,67 @@ mod tests {
         pair.say(0, "till 0");
         pair.run(IDLE_MS + 10_000);
         assert_eq!(pair.told, 1);
+    }
+
+    #[test]
+    fn what_an_idle_shop_says_is_little() {
+        let pairs: Vec<(usize, usize)> = (0..8).flat_map(|a| (a + 1..8).map(move |b| (a, b))).collect();
+        let mut mesh = Tills::new(8, &pairs);
+        mesh.run(10_000);
+        mesh.bytes = 0;
+        let minutes = 60;
+        for minute in 1..=minutes {
+            for n in 0..8 {
+                let links = (0..8).filter(|other| *other != n);
+                let peers =
+                    links.map(|other| TillLink { till: id(other).to_string(), online: true, behind: 0, ahead: 0 });
+                let word = TillSummary {
+                    pos_id: format!("POS-{n}-3f2a9c1e"),
+                    pos_name: format!("Caisse {n}"),
+                    version: "0.1.0".into(),
+                    board: "Raspberry Pi 4 Model B".into(),
+                    started_ms: Some(1_795_345_200_000),
+                    boot_reason: "powerCut".into(),
+                    clock: "trusted".into(),
+                    led: "connected".into(),
+                    counts: Some(TillCounts { tickets: 123_456, bytes: 123_456_789, ..TillCounts::default() }),
+                    only_here: Some(0),
+                    disk_bytes_free: Some(12_345_678_901),
+                    peers: peers.collect(),
+                    ..TillSummary::default()
+                };
+                mesh.shops[n as usize].set_own(mesh.now, mesh.now, word);
+            }
+            mesh.run(10_000 + minute * IDLE_MS);
+        }
+        let each_second = mesh.bytes as u64 / 8 / (minutes * 60);
+        assert!((50..200).contains(&each_second), "a till of eight says {each_second} bytes a second");
+    }
+
+    #[test]
+    fn a_till_in_the_greatest_trouble_does_not_fall_silent() {
+        let till = |n: u8| id(n).to_string();
+        let alerts = (0..48).map(|n| TillAlert {
+            code: format!("peerUnreachable{n}"),
+            severity: "warning".into(),
+            since_ms: Some(1_795_345_200_000),
+            subject: Some(till(n)),
+            messages: None,
+        });
+        let peers = (0..48).map(|n| TillLink { till: till(n), online: false, behind: 123_456, ahead: 123_456 });
+        let trouble = TillSummary { alerts: alerts.collect(), peers: peers.collect(), ..TillSummary::default() };
+        let long = TillSummary { pos_name: "é".repeat(STATUS_BYTES_MAX), ..trouble.clone() };
+        for (summary, links) in [(trouble, 48), (long, 0)] {
+            let mut shop = Shop::new(id(0), 0);
+            shop.link_up(0, LinkId(1), id(1));
+            shop.set_own(0, 0, summary);
+            let [(_, Message::Status(told))] = &shop.take(0)[..] else { panic!("nothing is said") };
+            assert!(told[0].body.len() <= STATUS_BYTES_MAX);
+            let heard: TillSummary = serde_json::from_slice(&told[0].body).unwrap();
+            assert_eq!(heard.peers.len(), links);
+            // The gravest are the first.
+            assert!(links == 0 || heard.alerts.len() >= ALERTS_KEPT && heard.alerts[0].code == "peerUnreachable0");
+        }
     }
 
     #[test]
