@@ -11,12 +11,27 @@
 //! - A till is dialled only where it has not dialled by itself for a while ([`DIAL_AFTER`] after it is found, and again after a link is lost),
 //!   so that the usual case is one socket, its own. From then on it is dialled for ever, in growing distances.
 //!
+//! # Who it says it is
+//!
+//! A POSPlus till proves nothing, so what it says it is decides only whose words its words are. It is none of ours: one that says that it has
+//! the `posId` of this till or of another till of the store is refused, and one that is connected when such a till joins is cut off.
+//! Otherwise what that till of ours sells and edits would be taken for its own words, and not be told to it.
+//!
+//! # Pings
+//!
+//! POSPlus pings every 30 s and closes a connection without a pong for 40 s; a connection that is silent for as long ends here too, and its
+//! pings are answered at once. Ours differ, and POSPlus cannot tell: it answers each as it comes. A ping goes out after each batch of what it
+//! is told, because POSPlus answers in order, so the pong says that the batch was read; and without news every 15 s from the till that
+//! speaks to it, every 5 s from those that only listen, who must know soon whether it is there should the speaker go. A ping that is not
+//! answered within 15 s ends the connection. So a loss is seen after 30 s at the latest, where POSPlus's own target is 35; with its timings
+//! it would be 70.
+//!
 //! # Promises
 //!
 //! As those of the mesh: what is queued each way is bounded, and a connection whose till does not take or is not taken from waits alone. An
 //! address that is not allowed gets a plain HTTP refusal and one line in the log a minute.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -24,7 +39,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
@@ -42,7 +57,7 @@ pub const DIAL_AFTER: Duration = Duration::from_millis(1_200);
 
 /// How long a connection may be without a hello, and a dial without an answer.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
-/// How long a connection may be silent: the pings of both sides come every 30 s.
+/// How long a connection may be silent, as POSPlus has it.
 const SILENT_MAX: Duration = Duration::from_secs(40);
 /// Connections with POSPlus tills at once, and from one address: two are usual, one each way.
 const LINKS_MAX: usize = 32;
@@ -112,11 +127,12 @@ pub struct PosplusLink {
     pub outbox: mpsc::Sender<Body>,
 }
 
-/// Connections by address, and the numbers given.
+/// Connections by address, the numbers given, and the ids of the store's other tills.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     by_address: std::sync::Mutex<HashMap<IpAddr, usize>>,
     last: AtomicU64,
+    tills: watch::Sender<BTreeSet<String>>,
 }
 
 /// A place among the connections, until it is dropped.
@@ -204,6 +220,9 @@ async fn greet(
     if pos_id == door.pos_id {
         return Err(Refused::PosplusOurId);
     }
+    if shared.posplus.tills.borrow().contains(&pos_id) {
+        return Err(Refused::PosplusTillId(pos_id));
+    }
     if !dialled_by_us {
         send(&mut socket, door, &ours(true)).await?;
     }
@@ -212,14 +231,19 @@ async fn greet(
     let id = shared.posplus.last.fetch_add(1, Relaxed);
     let (said, inbox) = mpsc::channel(INBOX);
     let (outbox, to_say) = mpsc::channel(OUTBOX);
+    let claims = pos_id.clone();
     let link = PosplusLink { id, pos_id, pos_name, addr, dialled_by_us, inbox, outbox };
     shared.events.send(MeshEvent::Posplus(Box::new(link))).await.map_err(|_| Refused::Deadline)?;
     let carried = Arc::clone(shared);
     shared.spawn(async move {
         let _place = place;
+        let mut tills = carried.posplus.tills.subscribe();
         tokio::select! {
             () = carry(&carried, socket, said, to_say) => {}
             () = carried.until_off() => {}
+            Ok(_) = tills.wait_for(|tills| tills.contains(&claims)) => {
+                carried.refuse(addr, Refused::PosplusTillId(claims.clone()));
+            }
         }
     });
     Ok(())
@@ -291,6 +315,15 @@ async fn receive(
 }
 
 impl MeshHandle {
+    /// Sets which `posId`s are those of other tills of the store: no POSPlus till may have one.
+    pub fn set_till_ids(&self, ids: BTreeSet<String>) {
+        self.0.posplus.tills.send_if_modified(|known| {
+            let changed = *known != ids;
+            *known = ids;
+            changed
+        });
+    }
+
     /// Dials a POSPlus till once; what comes of it is a [`MeshEvent::Posplus`].
     ///
     /// # Errors

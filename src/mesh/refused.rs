@@ -42,6 +42,11 @@ pub enum Refused {
     /// It claims to be this very till.
     #[error("a POSPlus till says that it has this till's own posId: give one of them another")]
     PosplusOurId,
+    /// It claims to be another till of the store.
+    #[error(
+        "a POSPlus till says that it has the posId {0} of a till of this store: give one of them another, or retire the till that is gone"
+    )]
+    PosplusTillId(String),
     /// The first bytes of the transport are wrong.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -92,6 +97,7 @@ impl Refused {
             Self::PosplusOff => "posplus-off",
             Self::PosplusAddress => "posplus-address",
             Self::PosplusOurId => "posplus-our-id",
+            Self::PosplusTillId(_) => "posplus-till-id",
             Self::Frame(_) | Self::Hello(_) => "garbage",
             Self::Store | Self::Refusal(Refusal::Store { .. }) => "store",
             Self::KeyEpoch { .. } => "key-epoch",
@@ -130,7 +136,7 @@ impl Refused {
             Self::WrongKey => Some(Bye::WrongKey),
             Self::Retired => Some(Bye::Retired),
             Self::Refusal(refusal) => Some(refusal.bye()),
-            Self::PosplusOff | Self::PosplusAddress | Self::PosplusOurId => None,
+            Self::PosplusOff | Self::PosplusAddress | Self::PosplusOurId | Self::PosplusTillId(_) => None,
             Self::Deadline | Self::Lost(_) | Self::Subprotocol | Self::Cipher(_) | Self::Told(_) => None,
         }
     }

@@ -12,7 +12,7 @@ mod tests;
 mod things;
 mod time;
 
-pub use message::{Action, Body, Catalogue, Envelope, Kind, PosMessage, decode, encode};
+pub use message::{Action, Body, Catalogue, Envelope, PosMessage, decode, encode};
 pub use number::{Decimals, NumberError};
 pub use time::{iso, parse as parse_time};
 
@@ -53,16 +53,5 @@ pub enum PosError {
 impl PosError {
     fn at(path: impl Into<String>, what: impl Into<String>) -> Self {
         Self::Field { path: path.into(), what: what.into() }
-    }
-
-    /// A short name for counters.
-    #[must_use]
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::TooLong(_) => "too-long",
-            Self::TooDeep => "too-deep",
-            Self::NotJson(_) => "not-json",
-            Self::Field { .. } => "field",
-        }
     }
 }

@@ -125,6 +125,8 @@ impl Driver {
         }
         self.shop.keep(|till| !retired.contains(&till));
         self.mesh.set_denied(retired);
+        let known = admitted.iter().filter_map(|entry| entry.admitted.as_ref());
+        self.mesh.set_till_ids(known.map(|admitted| admitted.pos_id.clone()).collect());
         self.admitted = admitted.iter().map(|entry| entry.till).collect();
         for entry in admitted {
             self.pending.remove(&entry.till);

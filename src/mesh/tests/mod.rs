@@ -3,6 +3,7 @@
 mod dialling;
 mod hostile;
 mod links;
+mod posplus;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

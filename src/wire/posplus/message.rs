@@ -126,59 +126,6 @@ pub enum Body {
     Ignored(String),
 }
 
-/// The types of messages.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Kind {
-    /// Hello and its answer, ping, pong: about the link.
-    Link,
-    /// Tickets.
-    Ticket,
-    /// Products, alone or in lists.
-    Product,
-    /// Stock.
-    Stock,
-    /// Customers.
-    Customer,
-    /// Requests.
-    Request,
-    /// All others.
-    Ignored,
-}
-
-impl Kind {
-    /// Its name in counters.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Link => "link",
-            Self::Ticket => "ticket",
-            Self::Product => "product",
-            Self::Stock => "stock",
-            Self::Customer => "customer",
-            Self::Request => "request",
-            Self::Ignored => "ignored",
-        }
-    }
-}
-
-impl Body {
-    /// What it is counted as.
-    #[must_use]
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::Hello { .. } | Self::Ping | Self::Pong => Kind::Link,
-            Self::Ticket(_) => Kind::Ticket,
-            Self::Product(..) | Self::IncrementalResponse { .. } | Self::FullResponse { .. } | Self::Manual { .. } => {
-                Kind::Product
-            }
-            Self::Stock { .. } => Kind::Stock,
-            Self::Customer(..) => Kind::Customer,
-            Self::IncrementalRequest { .. } | Self::FullRequest { .. } => Kind::Request,
-            Self::Ignored(_) => Kind::Ignored,
-        }
-    }
-}
-
 /// Who sends a message, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Envelope<'a> {

@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
             let text = encode(&envelope, &message.body, decimals);
             let again = decode(text.as_bytes(), decimals).expect("what is written is read");
             // Of a time only what it means is written back, so a ticket's own words for it are not.
-            assert_eq!(again.body.kind(), message.body.kind());
+            assert_eq!(std::mem::discriminant(&again.body), std::mem::discriminant(&message.body));
             let envelope = Envelope { id: &again.id, at_ms: again.at_ms, source: &again.source };
             assert_eq!(encode(&envelope, &again.body, decimals), text);
         }
