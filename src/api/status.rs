@@ -269,6 +269,8 @@ pub struct PosplusCounts {
     pub tickets_in: u64,
     /// Tickets told.
     pub tickets_out: u64,
+    /// Tickets that were not told: POSPlus has no row for something in them, and would lose them.
+    pub tickets_left_out: u64,
     /// Products heard, those of lists included.
     pub products_in: u64,
     /// Products told.

@@ -48,6 +48,24 @@ impl Thing {
     }
 }
 
+/// The id of a customer whom a sale names by its row before anything else was said of that row.
+#[must_use]
+pub fn customer_in(pos_id: &str, row: i64) -> Uuid {
+    named(&["customer", pos_id, &row.to_string()])
+}
+
+/// The id of the entity that keeps what POSPlus has of a customer and ours has not.
+#[must_use]
+pub fn details_of(customer: Uuid) -> Uuid {
+    named(&["details", &customer.to_string()])
+}
+
+/// The id of the entity that says whose a customer number is, where the customer's id does not follow from it.
+#[must_use]
+pub fn number_of(number: &str) -> Uuid {
+    named(&["number", number])
+}
+
 /// The id of the entity that says which of our tills speaks to a POSPlus till.
 #[must_use]
 pub fn speaker_of(pos_id: &str) -> Uuid {
@@ -64,6 +82,17 @@ pub fn movement_of(pos_id: &str, message: &str, product: Uuid) -> Uuid {
 fn named(parts: &[&str]) -> Uuid {
     let lengths: String = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
     Uuid::new_v5(&NAMESPACE, lengths.as_bytes())
+}
+
+/// What tells two contents of one thing apart, the same on all of our tills: the first bytes of a SHA-256 over the parts.
+fn content_of(parts: &[&str]) -> i64 {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    let hash = hash.finalize();
+    hash.iter().take(8).fold(0, |sum, byte| (sum << 8) | i64::from(*byte))
 }
 
 /// The maker of what a POSPlus till has made.
@@ -214,6 +243,31 @@ pub struct PosProduct {
     pub updated_ms: u64,
 }
 
+impl PosProduct {
+    /// What tells two contents of it apart: of all that a person edits. Neither stock nor times, and no row: those differ between tills that
+    /// have the same. `category` is the name of its category, where that is known.
+    #[must_use]
+    pub fn content(&self, category: Option<&str>) -> i64 {
+        let numbers = [self.price.0, self.cost.0, self.discount_rate, self.min_stock.0, self.max_stock.0];
+        let numbers = numbers.map(|n| n.to_string()).join(" ");
+        let or_nothing = |text: &'_ Option<String>| text.clone().unwrap_or_default();
+        let (barcode, words, image) =
+            (or_nothing(&self.barcode), or_nothing(&self.description), or_nothing(&self.image));
+        let active = if self.active { "1" } else { "0" };
+        content_of(&[
+            &self.sku,
+            &self.name,
+            &barcode,
+            &words,
+            &image,
+            &self.unit,
+            &numbers,
+            active,
+            category.unwrap_or_default(),
+        ])
+    }
+}
+
 /// A category.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PosCategory {
@@ -233,6 +287,16 @@ pub struct PosCategory {
     pub created_ms: u64,
     /// When it was changed last there, in milliseconds since 1970.
     pub updated_ms: u64,
+}
+
+impl PosCategory {
+    /// What tells two contents of it apart: of all that a person edits and that is kept here. The one above it is a row, which differs between
+    /// tills, and is left out.
+    #[must_use]
+    pub fn content(&self) -> i64 {
+        let order = self.display_order.unwrap_or(0).to_string();
+        content_of(&[&self.name, &order, if self.active { "1" } else { "0" }])
+    }
 }
 
 /// A customer.

@@ -70,7 +70,7 @@ pub use fields::{
 pub use handle::{Clock, Store, StoreEvent, StoreHealth, SystemEntropy};
 pub use logs::{KEEP_MS, LAPSE_MS, LogSizes, OpsRead};
 pub use memory::{Remember, RememberedPeer, read_note, read_writer};
-pub use posplus::{PosHeard, PosNews, PosOutbox, PosSaid, PosStock};
+pub use posplus::{PosHeard, PosNews, PosOutbox, PosRows, PosSaid, PosStock};
 pub use reader::Reader;
 pub use request::{Author, ClockAhead, Committed, Entropy, Executed, LogsNow, Now, Reply, Request, StoreOptions};
 pub use roster::{Admitted, RosterEntry};

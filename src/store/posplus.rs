@@ -3,9 +3,15 @@
 //! Which of our things a row of a POSPlus till is, is an entity of its own ([`EntityKind::Posplus`]), replicated like any other, so that any
 //! of our tills can talk to any of theirs. Its id follows from (posId, kind, row). It is never emitted before a POSPlus till was heard.
 //!
+//! Its clock is not to be trusted: POSPlus stamps what it copies with the local time, as if that were UTC. So an alias also keeps what that
+//! till said last of the thing, and what it was told since, as hashes of the content. What a list says and is one of these is no change,
+//! whatever its stamp; where only one side has changed, that side counts; only where both have do stamps decide, and none is taken to be
+//! newer than now.
+//!
 //! A quantity that such a till says is absolute. It becomes a movement by the difference to what that till last said or was told: see
 //! [`PosStock`]. So sales on both sides add up.
 
+mod customers;
 mod inbound;
 mod outbound;
 #[cfg(test)]
@@ -21,14 +27,21 @@ use crate::model::register::{EntityKind, Registers, Value};
 use super::entity::{self, Columns};
 use super::error::StoreError;
 use super::reader::Reader;
+use super::view::Cursor;
 
-pub use outbound::{PosNews, PosOutbox};
+pub use outbound::{PosNews, PosOutbox, PosRows};
 
 /// The field of an alias that says which thing it is.
 const IS: &str = "is";
 /// The fields of an alias that say what its id is made of.
 const POS_ID: &str = "posId";
 const ROW: &str = "row";
+/// The fields of an alias that say by its content what that till said last of the thing, and what it was told since: numbers in a text, the
+/// latest last. It may have refused what it was told, by its clock, so all of these are contents that it may have.
+const SAID: &str = "said";
+const TOLD: &str = "told";
+/// The most contents that are kept of what a till was told of one thing since it said something itself.
+const TOLD_MAX: usize = 8;
 /// The field that says which of our tills speaks to a POSPlus till.
 const SPEAKER: &str = "speaker";
 /// The free field of a product in which those of POSPlus's fields are kept that ours has not.
@@ -43,7 +56,8 @@ pub enum PosSaid {
     Product {
         /// The product.
         product: Box<PosProduct>,
-        /// Whether it has just changed there; else it is one of a list, and the newer of both counts.
+        /// Whether it has just changed there, or a person there has ordered it to count; else it is one of a list, and the newer of both
+        /// counts.
         live: bool,
         /// What it has of it.
         stock: PosStock,
@@ -51,7 +65,12 @@ pub enum PosSaid {
     /// It has taken this product away.
     Deleted(Box<PosProduct>),
     /// It has this category.
-    Category(Box<PosCategory>),
+    Category {
+        /// The category.
+        category: Box<PosCategory>,
+        /// Whether a person there has ordered it to count; else it is one of a list, and the newer of both counts.
+        live: bool,
+    },
     /// It has this customer.
     Customer(Box<PosCustomer>),
     /// It has so many of the product in this row.
@@ -61,6 +80,8 @@ pub enum PosSaid {
         /// How many.
         stock: PosStock,
     },
+    /// It has read what it was told of the things in these rows: what, as content.
+    Read(Vec<(Thing, i64, i64)>),
     /// Which of our tills speaks to it from now on; none where this one has lost it.
     Speaker(Option<TillId>),
 }
@@ -86,6 +107,8 @@ pub struct PosStock {
 pub struct PosHeard {
     /// The product that it was about.
     pub product: Option<Uuid>,
+    /// The customer that it was about.
+    pub customer: Option<Uuid>,
     /// Changes of stock that it made here.
     pub moved: Vec<(Uuid, Quantity)>,
     /// What is in stock of the product now.
@@ -100,20 +123,64 @@ pub struct PosHeard {
 
 /// What an entity of this kind is found by: the thing that it stands for.
 pub(super) fn columns(registers: &Registers) -> Columns {
-    let category = match registers.value(IS) {
+    Columns { alive: registers.is_alive(), category: is_of(registers), ..Columns::default() }.of_the_living()
+}
+
+/// What is known of a row.
+fn alias_at(conn: &Connection, thing: Thing, pos_id: &str, row: i64) -> Result<Registers, StoreError> {
+    Ok(entity::registers(conn, (EntityKind::Posplus, thing.alias(pos_id, row)))?.unwrap_or_default())
+}
+
+/// Which of our things an alias stands for.
+fn is_of(alias: &Registers) -> Option<Uuid> {
+    match alias.value(IS) {
         Value::Id(id) => Some(*id),
         _ => None,
-    };
-    Columns { alive: registers.is_alive(), category, ..Columns::default() }.of_the_living()
+    }
+}
+
+/// What a till was told of a thing since it said something of it itself, the latest last.
+fn told_of(alias: &Registers) -> Vec<i64> {
+    match alias.value(TOLD) {
+        Value::Text(text) => text.split(' ').filter_map(|n| n.parse().ok()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn told_as(contents: &[i64]) -> Value {
+    let words: Vec<String> = contents.iter().map(i64::to_string).collect();
+    if words.is_empty() { Value::Null } else { Value::Text(words.join(" ")) }
 }
 
 /// Which of our things a row is.
 fn thing_at(conn: &Connection, thing: Thing, pos_id: &str, row: i64) -> Result<Option<Uuid>, StoreError> {
-    let alias = entity::registers(conn, (EntityKind::Posplus, thing.alias(pos_id, row)))?.unwrap_or_default();
-    Ok(match alias.value(IS) {
-        Value::Id(id) => Some(*id),
+    Ok(is_of(&alias_at(conn, thing, pos_id, row)?))
+}
+
+fn text(value: &str) -> Value {
+    Value::Text(value.to_owned())
+}
+
+fn maybe(value: Option<&String>) -> Value {
+    value.map_or(Value::Null, |value| text(value))
+}
+
+fn text_of(registers: &Registers, field: &str) -> Option<String> {
+    match registers.value(field) {
+        Value::Text(text) if !text.is_empty() => Some(text.clone()),
         _ => None,
-    })
+    }
+}
+
+fn latest_ms(registers: &Registers) -> u64 {
+    registers.latest().map_or(0, |head| head.hlc.ms())
+}
+
+/// Rows of our things that a POSPlus till does not have begin here: beyond those of any shop's database.
+const OUR_ROWS: i64 = 1_000_000_000;
+
+fn row_or_ours(row: Option<i64>, cursor: Cursor) -> i64 {
+    row.unwrap_or_else(|| OUR_ROWS.saturating_add_unsigned(cursor.0))
 }
 
 /// In which row a POSPlus till has one of our things: the first, where it has it twice.

@@ -7,6 +7,7 @@ mod lately;
 mod peer;
 mod seat;
 mod told;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -67,7 +68,6 @@ pub(super) struct Context {
     pub(super) user: i64,
     pub(super) session: i64,
     pub(super) store: Store,
-    pub(super) mesh: MeshHandle,
     /// Our tills that this one is linked with.
     pub(super) linked: watch::Receiver<BTreeSet<TillId>>,
     pub(super) status: watch::Sender<BTreeMap<String, PeerStatus>>,
@@ -102,11 +102,11 @@ impl Posplus {
             user: config.user_id.unwrap_or(1),
             session: config.session_id.unwrap_or(1),
             store,
-            mesh,
             linked: linked_seen,
             status,
         };
-        let manager = Manager { context, allow: config.allow.clone(), peers: HashMap::new(), services: HashMap::new() };
+        let (allow, peers, services) = (config.allow.clone(), HashMap::new(), HashMap::new());
+        let manager = Manager { context, mesh, allow, peers, services };
         tokio::spawn(manager.run(heard));
         Some(Self { news, linked, status: status_seen })
     }
@@ -160,6 +160,7 @@ struct Service {
 
 struct Manager {
     context: Context,
+    mesh: MeshHandle,
     allow: Vec<std::net::IpAddr>,
     peers: HashMap<String, mpsc::Sender<PosplusLink>>,
     services: HashMap<String, Service>,
@@ -245,7 +246,7 @@ impl Manager {
             let status = self.context.status.borrow();
             status.values().filter(|peer| peer.online).map(|peer| peer.pos_id.clone()).collect()
         };
-        let enabled = self.context.mesh.stats().enabled;
+        let enabled = self.mesh.stats().enabled;
         for service in self.services.values_mut() {
             if online.contains(&service.pos_id) || !enabled {
                 (service.dial_at, service.wait_ms) = (now + dial_after_ms(), 1_000);
@@ -260,7 +261,7 @@ impl Manager {
                 service.wait_ms = (service.wait_ms * 2).min(REDIAL_MAX_MS);
             }
             if service.dialling.is_none() && service.dial_at <= now {
-                let (mesh, address) = (self.context.mesh.clone(), service.address);
+                let (mesh, address) = (self.mesh.clone(), service.address);
                 service.dialling = Some(tokio::spawn(async move { mesh.dial_posplus(address).await }));
             }
         }

@@ -3,6 +3,8 @@
 mod hear;
 mod lead;
 mod tell;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -13,18 +15,21 @@ use tracing::info;
 use super::kept::Kept;
 use super::lately::Lately;
 use super::seat::Seat;
-use super::told::{Mark, Told};
+use super::told::{Batch, FENCE_MS, Mark, Told};
+use super::waiting::Waiting;
 use super::{Context, PeerStatus};
 use crate::api::PosplusCounts as Counts;
 use crate::app::clock;
 use crate::mesh::PosplusLink;
 use crate::model::amount::Quantity;
 use crate::model::id::Uuid;
-use crate::store::PosStock;
+use crate::model::posplus::Thing;
 use crate::wire::posplus::{Body, PosMessage};
 
-/// A heartbeat. POSPlus sends one every 30 s and wants an answer within 40; twice as often, a loss is noticed within 30 s.
+/// A heartbeat, where nothing else was told: see [`crate::mesh`]'s page about POSPlus for why it differs from theirs.
 const PING_EVERY_MS: u64 = 15_000;
+// A loss is seen within POSPlus's own 35 s.
+const _: () = assert!(PING_EVERY_MS + FENCE_MS < 35_000);
 /// How far was told is written down at most this often.
 const NOTE_EVERY_MS: u64 = 5_000;
 /// How long its first list is waited for.
@@ -50,6 +55,14 @@ impl Drop for Link {
 /// What comes from one of the connections; nothing when it has ended.
 type Heard = (u64, Option<Result<PosMessage, String>>);
 
+/// A sale that is not told yet.
+struct Held {
+    /// The change that brought it.
+    cursor: u64,
+    id: Uuid,
+    until: u64,
+}
+
 /// See the module's page.
 pub(super) struct Peer {
     context: Context,
@@ -66,7 +79,12 @@ pub(super) struct Peer {
     /// Quantities that wait for the sale that explains them...
     lately: Lately,
     /// ...and for their product.
-    unknown: HashMap<i64, PosStock>,
+    unknown: Waiting,
+    /// Sales that wait until that till has a row for each of their products.
+    held: Vec<Held>,
+    held_look_at: u64,
+    /// What it was sent since the last ping, of which things.
+    words: Vec<(Thing, i64, i64)>,
     /// What quantities alone have moved lately, and when.
     counted: HashMap<Uuid, (u64, Quantity)>,
     /// What its last list said of each row.
@@ -85,8 +103,10 @@ pub(super) struct Peer {
     note_at: Option<u64>,
     noted: Mark,
     pump: bool,
-    /// It has asked what changed since a time, and waits until its own list is here.
-    asks_us: Option<(u64, Option<String>)>,
+    /// It has asked what changed since a time, in milliseconds since 1970 and as it wrote that; it waits until its own list is here...
+    asks_since: Option<(u64, String)>,
+    /// ...or what there is at all.
+    asks_all: bool,
     /// Products that it does not have are given to it with its next list.
     give: bool,
     /// Its next list is the first of this connection.
@@ -123,7 +143,10 @@ impl Peer {
             told: Told::default(),
             rows: HashMap::new(),
             lately: Lately::default(),
-            unknown: HashMap::new(),
+            unknown: Waiting::default(),
+            held: Vec::new(),
+            held_look_at: 0,
+            words: Vec::new(),
             counted: HashMap::new(),
             listed: HashMap::new(),
             given: HashMap::new(),
@@ -137,7 +160,8 @@ impl Peer {
             note_at: None,
             noted: Mark::default(),
             pump: true,
-            asks_us: None,
+            asks_since: None,
+            asks_all: false,
             give: false,
             fresh: true,
             others: 0,
@@ -191,7 +215,7 @@ impl Peer {
             let _ = hear.send((id, None)).await;
         });
         // What was sent on the connection before is told again on this one: the pongs of both would be counted as one row.
-        self.told.disconnected();
+        self.forget_sent();
         self.links.push(Link { id, outbox, reader });
         if !self.status.online {
             self.status.since_ms = clock::now().wall_ms;
@@ -203,11 +227,18 @@ impl Peer {
         (self.look_at, self.pump, self.give, self.fresh) = (now, true, true, true);
     }
 
+    fn forget_sent(&mut self) {
+        self.told.disconnected();
+        self.words.clear();
+        self.held.clear();
+    }
+
     fn all_lost(&mut self) {
         info!(peer = %self.pos_id, "P2P: POSPlus till {} is not connected any more", self.pos_id);
         self.links.clear();
-        self.told.disconnected();
+        self.forget_sent();
         self.lately.clear();
+        self.unknown.clear();
         self.given.clear();
         self.counted.clear();
         self.status.online = false;
@@ -228,7 +259,7 @@ impl Peer {
         }
         if !self.links.is_empty() {
             if self.ping_at <= now {
-                self.fence(None, Vec::new()).await;
+                self.fence(Batch::default()).await;
             }
             if self.seat.is_ours() && self.ask_at.is_some_and(|at| at <= now) {
                 (self.ask_at, self.asked) = (None, Some(now));
@@ -238,8 +269,14 @@ impl Peer {
             // Before its first list is here, a quantity told would hide what it has sold unheard.
             let waits = self.fresh && self.asked.is_none_or(|asked| now < asked + FIRST_LIST_MS);
             if self.seat.is_ours() && !waits {
-                if let Some((since_ms, since)) = self.asks_us.take() {
+                if std::mem::take(&mut self.asks_all) {
+                    self.answer_all().await;
+                }
+                if let Some((since_ms, since)) = self.asks_since.take() {
                     self.answer(since_ms, since).await;
+                }
+                if self.held_look_at <= now && self.told.can_send() {
+                    self.release(now).await;
                 }
                 if self.pump && self.told.can_send() {
                     self.tell().await;

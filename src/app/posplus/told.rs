@@ -5,10 +5,11 @@
 //! each batch ends with a ping, and POSPlus answers pings in their order, so what it says before the pong of a batch it said without knowing
 //! of that batch.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::model::amount::Quantity;
 use crate::model::id::Uuid;
+use crate::model::posplus::Thing;
 
 /// Pings on their way at once: more batches wait.
 pub(super) const FENCES_MAX: usize = 4;
@@ -24,13 +25,35 @@ pub(super) struct Mark {
     pub(super) ledger: i64,
 }
 
+/// What goes out before a ping.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Up to where it tells; nothing for a mere heartbeat.
+    pub(super) mark: Option<Mark>,
+    /// Quantities.
+    pub(super) stock: Vec<(Uuid, Quantity)>,
+    /// Of which things it tells, by that till's rows, and what.
+    pub(super) words: Vec<(Thing, i64, i64)>,
+    /// Changes that were held back until now.
+    pub(super) released: Vec<u64>,
+}
+
 /// A batch that was sent.
 #[derive(Debug)]
 struct Fence {
     at: u64,
-    /// Up to where it tells; nothing for a mere heartbeat.
-    mark: Option<Mark>,
-    stock: Vec<(Uuid, Quantity)>,
+    batch: Batch,
+}
+
+/// What follows from a pong.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Ponged {
+    /// When its ping was sent.
+    pub(super) sent_at: u64,
+    /// Whether that till is known to have read more than before.
+    pub(super) news: bool,
+    /// What it has read of which things.
+    pub(super) words: Vec<(Thing, i64, i64)>,
 }
 
 /// See the module's page.
@@ -42,6 +65,8 @@ pub(super) struct Told {
     pub(super) read: Mark,
     /// What it was sent.
     pub(super) sent: Mark,
+    /// Changes that were passed over, to be told later.
+    held: BTreeSet<u64>,
     /// Another of our tills may have told it more, or this one before it started.
     others: bool,
 }
@@ -55,12 +80,31 @@ impl Told {
     pub(super) fn disconnected(&mut self) {
         self.has.clear();
         self.fences.clear();
+        self.read = self.safe();
+        self.held.clear();
         self.sent = self.read;
+    }
+
+    /// Up to where it was told of everything: what is held back is not.
+    pub(super) fn safe(&self) -> Mark {
+        let before = self.held.first().map(|first| first.saturating_sub(1));
+        Mark { cursor: before.map_or(self.read.cursor, |before| before.min(self.read.cursor)), ..self.read }
+    }
+
+    /// A change is passed over, to be told later.
+    pub(super) fn hold(&mut self, cursor: u64) {
+        self.held.insert(cursor);
+    }
+
+    /// A change that was held back is not to be told any more.
+    pub(super) fn drop_held(&mut self, cursor: u64) {
+        self.held.remove(&cursor);
     }
 
     /// Another of our tills has told it so much.
     pub(super) fn follow(&mut self, mark: Mark) {
         self.has.clear();
+        self.held.clear();
         (self.read, self.sent) = (mark, mark);
     }
 
@@ -99,10 +143,10 @@ impl Told {
         }
     }
 
-    /// A ping goes out, after the quantities of a batch, or alone.
-    pub(super) fn pinged(&mut self, now: u64, mark: Option<Mark>, stock: Vec<(Uuid, Quantity)>) {
-        self.sent = mark.unwrap_or(self.sent);
-        self.fences.push_back(Fence { at: now, mark, stock });
+    /// A ping goes out, after a batch or alone.
+    pub(super) fn pinged(&mut self, now: u64, batch: Batch) {
+        self.sent = batch.mark.unwrap_or(self.sent);
+        self.fences.push_back(Fence { at: now, batch });
     }
 
     pub(super) fn can_send(&self) -> bool {
@@ -111,18 +155,19 @@ impl Told {
 
     /// Whether it has read everything that it was sent.
     pub(super) fn is_quiet(&self) -> bool {
-        self.fences.iter().all(|fence| fence.mark.is_none())
+        self.fences.iter().all(|fence| fence.batch.mark.is_none())
     }
 
-    /// A pong: the oldest batch is read. When that was sent, and whether it held something new.
-    pub(super) fn ponged(&mut self) -> Option<(u64, bool)> {
-        let fence = self.fences.pop_front()?;
-        for (product, quantity) in fence.stock {
+    /// A pong: the oldest batch is read.
+    pub(super) fn ponged(&mut self) -> Option<Ponged> {
+        let Fence { at, batch } = self.fences.pop_front()?;
+        for (product, quantity) in batch.stock {
             self.said(product, quantity);
         }
-        let news = fence.mark.is_some_and(|mark| mark != self.read);
-        self.read = fence.mark.unwrap_or(self.read);
-        Some((fence.at, news))
+        let news = batch.mark.is_some_and(|mark| mark != self.read) || !batch.released.is_empty();
+        batch.released.iter().for_each(|cursor| self.drop_held(*cursor));
+        self.read = batch.mark.unwrap_or(self.read);
+        Some(Ponged { sent_at: at, news, words: batch.words })
     }
 
     /// Whether a ping has waited too long for its pong.
@@ -147,12 +192,12 @@ mod tests {
         told.said(JUICE, units(100));
         // Ours went to 97, and it is told; its own sale of 5 crosses that.
         let mark = Mark { cursor: 7, ledger: 3 };
-        told.pinged(0, Some(mark), vec![(JUICE, units(97))]);
+        told.pinged(0, Batch { mark: Some(mark), stock: vec![(JUICE, units(97))], ..Batch::default() });
         told.moved(JUICE, units(-5));
         assert_eq!((told.has(JUICE), told.read), (Some(units(95)), Mark::default()));
         // Now it has read 97, over its own 95: to be told 92.
         assert_eq!(told.ledger(), (0, 3));
-        assert_eq!(told.ponged(), Some((0, true)));
+        assert_eq!(told.ponged(), Some(Ponged { news: true, ..Ponged::default() }));
         assert_eq!((told.has(JUICE), told.read), (Some(units(97)), mark));
     }
 
@@ -161,7 +206,8 @@ mod tests {
         let mut told = Told::new(Mark { cursor: 9, ledger: 9 });
         for n in 1..=FENCES_MAX as u64 {
             assert!(told.can_send());
-            told.pinged(n, Some(Mark { cursor: 9 + n, ledger: 0 }), vec![]);
+            let mark = Some(Mark { cursor: 9 + n, ledger: 0 });
+            told.pinged(n, Batch { mark, ..Batch::default() });
         }
         assert!(!told.can_send() && !told.is_quiet());
         assert!(!told.is_stalled(FENCE_MS) && told.is_stalled(FENCE_MS + 1));
@@ -179,5 +225,26 @@ mod tests {
         assert_eq!((told.has(JUICE), told.ledger()), (None, (3, i64::MAX)));
         told.has_said_all();
         assert_eq!(told.ledger(), (3, 3));
+    }
+
+    #[test]
+    fn what_is_held_back_is_told_again_unless_it_was_read() {
+        let mut told = Told::new(Mark { cursor: 9, ledger: 9 });
+        let mark = |cursor| Some(Mark { cursor, ledger: 12 });
+        told.hold(11);
+        told.hold(13);
+        told.pinged(0, Batch { mark: mark(20), ..Batch::default() });
+        told.ponged();
+        assert_eq!((told.read.cursor, told.safe()), (20, Mark { cursor: 10, ledger: 12 }));
+        // One is sent at last, and read; another is given up.
+        told.pinged(1, Batch { released: vec![11], ..Batch::default() });
+        assert_eq!(told.safe().cursor, 10);
+        assert!(told.ponged().is_some_and(|ponged| ponged.news));
+        assert_eq!(told.safe().cursor, 12);
+        told.disconnected();
+        assert_eq!((told.read.cursor, told.sent.cursor), (12, 12));
+        told.hold(15);
+        told.drop_held(15);
+        assert_eq!(told.safe().cursor, 12);
     }
 }

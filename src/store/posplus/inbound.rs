@@ -11,9 +11,9 @@ use crate::model::id::{TillId, Uuid};
 use crate::model::movement::{Movement, MovementKind};
 use crate::model::op::Body;
 use crate::model::posplus::{
-    PosCategory, PosCustomer, PosLine, PosProduct, PosStatus, PosTicket, Thing, movement_of, speaker_of, till_of,
+    PosCategory, PosLine, PosProduct, PosStatus, PosTicket, Thing, customer_in, movement_of, speaker_of, till_of,
 };
-use crate::model::register::{EntityKind, Value};
+use crate::model::register::{EntityKind, Registers, Value};
 use crate::model::ticket::{Line, Made, Payment, Sale, Ticket};
 
 use super::super::entity::{self, Change};
@@ -22,17 +22,13 @@ use super::super::request::Reply;
 use super::super::stock;
 use super::super::tickets;
 use super::super::work::Work;
-use super::{EXTRAS, IS, POS_ID, PosHeard, PosSaid, PosStock, ROW, SPEAKER, product_of_sku, thing_at};
+use super::outbound;
+use super::{
+    EXTRAS, IS, POS_ID, PosHeard, PosSaid, PosStock, ROW, SAID, SPEAKER, TOLD, TOLD_MAX, alias_at, is_of, latest_ms,
+    maybe, product_of_sku, text, text_of, thing_at, told_as, told_of,
+};
 
 type Fields = BTreeMap<String, Value>;
-
-fn text(value: &str) -> Value {
-    Value::Text(value.to_owned())
-}
-
-fn maybe(value: Option<&String>) -> Value {
-    value.map_or(Value::Null, |value| text(value))
-}
 
 impl Work<'_> {
     /// Takes in what a POSPlus till said.
@@ -41,19 +37,25 @@ impl Work<'_> {
             PosSaid::Ticket(ticket) => self.pos_ticket(pos_id, &ticket)?,
             PosSaid::Product { product, live, stock } => self.pos_product(pos_id, &product, live, &stock)?,
             PosSaid::Deleted(product) => self.pos_deleted(pos_id, &product)?,
-            PosSaid::Category(category) => self.pos_category(pos_id, &category)?,
+            PosSaid::Category { category, live } => self.pos_category(pos_id, &category, live)?,
             PosSaid::Customer(customer) => self.pos_customer(pos_id, &customer)?,
             PosSaid::Stock { row, stock } => match thing_at(self.conn, Thing::Product, pos_id, row)? {
                 Some(product) => self.pos_stock(pos_id, product, &stock)?,
                 None => PosHeard { unknown: true, ..PosHeard::default() },
             },
+            PosSaid::Read(words) => self.pos_read(pos_id, words)?,
             PosSaid::Speaker(till) => self.pos_speaker(pos_id, till)?,
         };
         Ok(Reply::Posplus(Box::new(heard)))
     }
 
     /// Edits an entity in a POSPlus till's name; nothing where it is so already.
-    fn pos_edit(&mut self, pos_id: &str, target: (EntityKind, Uuid), fields: Fields) -> Result<(), StoreError> {
+    pub(super) fn pos_edit(
+        &mut self,
+        pos_id: &str,
+        target: (EntityKind, Uuid),
+        fields: Fields,
+    ) -> Result<(), StoreError> {
         let registers = entity::registers(self.conn, target)?.unwrap_or_default();
         let hlc = self.tick();
         let entropy = &mut *self.entropy;
@@ -61,14 +63,36 @@ impl Work<'_> {
         edit.map_or(Ok(()), |edit| self.author_edit(edit))
     }
 
-    /// Remembers which of our things a row is.
-    fn pos_alias(&mut self, pos_id: &str, thing: Thing, row: i64, id: Uuid) -> Result<(), StoreError> {
-        if thing_at(self.conn, thing, pos_id, row)? == Some(id) {
+    /// Remembers which of our things a row is, and what else is known of it.
+    pub(super) fn pos_alias(
+        &mut self,
+        pos_id: &str,
+        thing: Thing,
+        row: i64,
+        id: Uuid,
+        known: &[(&str, Value)],
+    ) -> Result<(), StoreError> {
+        let alias = alias_at(self.conn, thing, pos_id, row)?;
+        if is_of(&alias) == Some(id) && known.iter().all(|(field, value)| alias.value(field) == value) {
             return Ok(());
         }
         let fields = [(IS, Value::Id(id)), (POS_ID, text(pos_id)), (ROW, Value::Int(row))];
-        let fields = fields.map(|(name, value)| (name.to_owned(), value)).into();
-        self.pos_edit(pos_id, (EntityKind::Posplus, thing.alias(pos_id, row)), fields)
+        let fields = fields.into_iter().chain(known.iter().cloned()).map(|(name, value)| (name.to_owned(), value));
+        self.pos_edit(pos_id, (EntityKind::Posplus, thing.alias(pos_id, row)), fields.collect())
+    }
+
+    /// Remembers what a till was told and has read.
+    fn pos_read(&mut self, pos_id: &str, words: Vec<(Thing, i64, i64)>) -> Result<PosHeard, StoreError> {
+        for (thing, row, content) in words {
+            let alias = alias_at(self.conn, thing, pos_id, row)?;
+            let mut told = told_of(&alias);
+            let latest = told.last().copied().map_or_else(|| alias.value(SAID).clone(), Value::Int);
+            let Some(id) = is_of(&alias).filter(|_| latest != Value::Int(content)) else { continue };
+            told.push(content);
+            let first = told.len().saturating_sub(TOLD_MAX);
+            self.pos_alias(pos_id, thing, row, id, &[(TOLD, told_as(&told[first..]))])?;
+        }
+        Ok(PosHeard::default())
     }
 
     fn pos_speaker(&mut self, pos_id: &str, till: Option<TillId>) -> Result<PosHeard, StoreError> {
@@ -92,10 +116,7 @@ impl Work<'_> {
         for line in &said.lines {
             lines.push(self.pos_line(pos_id, line)?);
         }
-        let customer = match said.customer {
-            Some(row) => thing_at(self.conn, Thing::Customer, pos_id, row)?,
-            None => None,
-        };
+        let customer = said.customer.map(|row| self.pos_buyer(pos_id, row)).transpose()?;
         let payments = said.payments.iter().map(|payment| Payment {
             method: payment.method,
             amount: payment.amount,
@@ -130,6 +151,17 @@ impl Work<'_> {
         Ok(PosHeard { moved, ..PosHeard::default() })
     }
 
+    /// Who is in this row of its customers. No list tells of them, so a sale does not wait: one of whom nothing was said is found under this
+    /// row as soon as something is, unless it is a customer who is here under another row's word.
+    fn pos_buyer(&mut self, pos_id: &str, row: i64) -> Result<Uuid, StoreError> {
+        if let Some(known) = thing_at(self.conn, Thing::Customer, pos_id, row)? {
+            return Ok(known);
+        }
+        let id = customer_in(pos_id, row);
+        self.pos_alias(pos_id, Thing::Customer, row, id, &[])?;
+        Ok(id)
+    }
+
     fn pos_line(&mut self, pos_id: &str, line: &PosLine) -> Result<Line, StoreError> {
         let known = thing_at(self.conn, Thing::Product, pos_id, line.product)?;
         let by_sku = if line.sku.is_empty() { None } else { product_of_sku(self.conn, &line.sku)? };
@@ -155,13 +187,20 @@ impl Work<'_> {
         live: bool,
         stock: &PosStock,
     ) -> Result<PosHeard, StoreError> {
-        let known = thing_at(self.conn, Thing::Product, pos_id, said.row)?;
+        let alias = alias_at(self.conn, Thing::Product, pos_id, said.row)?;
+        let known = is_of(&alias);
         let by_sku = product_of_sku(self.conn, &said.sku)?;
         let id = by_sku.or(known).unwrap_or_else(|| Thing::Product.of_key(&said.sku));
         let target = (EntityKind::Product, id);
         let former = entity::registers(self.conn, target)?;
-        let latest = former.as_ref().and_then(|registers| registers.latest().map(|head| head.hlc.ms()));
-        let ours_newer = !live && latest.is_some_and(|at_ms| at_ms >= said.updated_ms);
+        let content = said.content(self.pos_category_name(pos_id, said)?.as_deref());
+        let now_ms = self.tick().ms();
+        let ours = match entity::view(self.conn, EntityKind::Product, id)? {
+            Some(view) if view.alive => Some(outbound::content(self.conn, &view)?),
+            _ => None,
+        };
+        let word = Word { alias: &alias, id, content, stamp_ms: said.updated_ms.min(now_ms) };
+        let ours_newer = !live && former.as_ref().is_some_and(|former| word.is_older(former, ours));
         let fields = self.pos_fields(pos_id, said)?;
         let differs = former.as_ref().is_none_or(|registers| {
             !registers.is_alive() || fields.iter().any(|(field, value)| registers.value(field) != value)
@@ -174,7 +213,7 @@ impl Work<'_> {
                 .try_for_each(|(field, value)| super::super::fields::check(EntityKind::Product, field, value))?;
             self.pos_edit(pos_id, target, fields)?;
         }
-        self.pos_alias(pos_id, Thing::Product, said.row, id)?;
+        self.pos_alias(pos_id, Thing::Product, said.row, id, &word.kept(live))?;
         let before = if former.is_none() { Some(stock::total(self.conn, id)?) } else { stock.before };
         let mut heard = if known == Some(id) || before.is_some() {
             let fresh = PosStock { before, ..stock.clone() };
@@ -238,13 +277,28 @@ impl Work<'_> {
         Ok(PosHeard { product: Some(id), ..PosHeard::default() })
     }
 
-    fn pos_category(&mut self, pos_id: &str, said: &PosCategory) -> Result<PosHeard, StoreError> {
-        let known = thing_at(self.conn, Thing::Category, pos_id, said.row)?;
+    /// The name of a product's category, by its own word or by its row.
+    fn pos_category_name(&self, pos_id: &str, said: &PosProduct) -> Result<Option<String>, StoreError> {
+        if said.category_name.is_some() {
+            return Ok(said.category_name.clone());
+        }
+        let Some(id) = thing_at(self.conn, Thing::Category, pos_id, said.category)? else { return Ok(None) };
+        Ok(entity::registers(self.conn, (EntityKind::Category, id))?.and_then(|registers| text_of(&registers, "name")))
+    }
+
+    fn pos_category(&mut self, pos_id: &str, said: &PosCategory, live: bool) -> Result<PosHeard, StoreError> {
+        let alias = alias_at(self.conn, Thing::Category, pos_id, said.row)?;
         let named = category_named(self.conn, &said.name)?;
-        let id = named.or(known).unwrap_or_else(|| Thing::Category.of_key(&said.name));
+        let id = named.or(is_of(&alias)).unwrap_or_else(|| Thing::Category.of_key(&said.name));
         let target = (EntityKind::Category, id);
-        let latest = entity::registers(self.conn, target)?.and_then(|r| r.latest().map(|head| head.hlc.ms()));
-        if latest.is_none_or(|at_ms| at_ms < said.updated_ms) {
+        let former = entity::registers(self.conn, target)?;
+        let ours = match entity::view(self.conn, EntityKind::Category, id)? {
+            Some(view) if view.alive => Some(outbound::category(self.conn, pos_id, &view)?.content()),
+            _ => None,
+        };
+        let now_ms = self.tick().ms();
+        let word = Word { alias: &alias, id, content: said.content(), stamp_ms: said.updated_ms.min(now_ms) };
+        if live || former.is_none_or(|former| !word.is_older(&former, ours)) {
             let mut fields: Fields =
                 [("name".to_owned(), text(&said.name)), ("active".to_owned(), Value::Bool(said.active))].into();
             if let Some(order) = said.display_order {
@@ -257,32 +311,7 @@ impl Work<'_> {
             }
             self.pos_edit(pos_id, target, fields)?;
         }
-        self.pos_alias(pos_id, Thing::Category, said.row, id)?;
-        Ok(PosHeard::default())
-    }
-
-    fn pos_customer(&mut self, pos_id: &str, said: &PosCustomer) -> Result<PosHeard, StoreError> {
-        // The number is what tills share; the row is gone by for one that is numbered anew.
-        let numbered = Thing::Customer.of_key(&said.number);
-        let known = thing_at(self.conn, Thing::Customer, pos_id, said.row)?;
-        let is_here = entity::registers(self.conn, (EntityKind::Customer, numbered))?.is_some();
-        let id = known.filter(|_| !is_here).unwrap_or(numbered);
-        let parts = [&said.address, &said.postal_code, &said.city, &said.country].map(Option::as_deref);
-        let address: Vec<&str> = parts.into_iter().flatten().collect();
-        let fields = [
-            ("firstName", text(&said.first_name)),
-            ("lastName", text(&said.last_name)),
-            ("companyName", maybe(said.company.as_ref())),
-            ("email", maybe(said.email.as_ref())),
-            ("phone", maybe(said.phone.as_ref())),
-            ("address", if address.is_empty() { Value::Null } else { text(&address.join(", ")) }),
-            ("notes", maybe(said.notes.as_ref())),
-            ("active", Value::Bool(said.active)),
-        ];
-        let fields: Fields = fields.map(|(name, value)| (name.to_owned(), value)).into();
-        fields.iter().try_for_each(|(field, value)| super::super::fields::check(EntityKind::Customer, field, value))?;
-        self.pos_edit(pos_id, (EntityKind::Customer, id), fields)?;
-        self.pos_alias(pos_id, Thing::Customer, said.row, id)?;
+        self.pos_alias(pos_id, Thing::Category, said.row, id, &word.kept(live))?;
         Ok(PosHeard::default())
     }
 
@@ -331,6 +360,47 @@ impl Work<'_> {
         let moved = vec![(product, delta)];
         let stock = stock::total(self.conn, product)?;
         Ok(PosHeard { product: Some(product), stock, moved, ..PosHeard::default() })
+    }
+}
+
+/// What a till says of a thing, beside what it said and was told of it before.
+struct Word<'a> {
+    alias: &'a Registers,
+    id: Uuid,
+    content: i64,
+    /// How new it is by that till's clock; never newer than now.
+    stamp_ms: u64,
+}
+
+impl Word<'_> {
+    /// Whether that till is known to have had this content of this thing.
+    fn is_known(&self, content: i64) -> bool {
+        let said = self.alias.value(SAID) == &Value::Int(content);
+        is_of(self.alias) == Some(self.id) && (said || told_of(self.alias).contains(&content))
+    }
+
+    /// Whether what is here, with the content `ours`, counts more than what a list of that till says.
+    fn is_older(&self, former: &Registers, ours: Option<i64>) -> bool {
+        if self.is_known(self.content) {
+            return true;
+        }
+        // Nobody here has changed it since that till had it as it is here.
+        if ours.is_some_and(|ours| self.is_known(ours)) {
+            return false;
+        }
+        latest_ms(former) >= self.stamp_ms
+    }
+
+    /// What is remembered of it. Who says what it was told may still refuse what it was told after; who says something else has its own.
+    fn kept(&self, live: bool) -> Vec<(&'static str, Value)> {
+        let said = Value::Int(self.content);
+        let is_same = is_of(self.alias) == Some(self.id);
+        if is_same && !live && self.alias.value(SAID) == &said {
+            return Vec::new();
+        }
+        let told = if is_same && !live { told_of(self.alias) } else { Vec::new() };
+        let after = told.iter().rposition(|content| *content == self.content).map_or(told.len(), |place| place + 1);
+        vec![(SAID, said), (TOLD, told_as(&told[after..]))]
     }
 }
 

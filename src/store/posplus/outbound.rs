@@ -1,6 +1,6 @@
 //! From our records to their words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use rusqlite::Connection;
 use serde_json::Value as Json;
@@ -18,18 +18,25 @@ use super::super::entity::{self, EntityQuery, EntityView};
 use super::super::error::StoreError;
 use super::super::reader::Reader;
 use super::super::stock;
-use super::super::tickets::TicketView;
+use super::super::tickets::{self, TicketView};
 use super::super::view::{Cursor, Page};
-use super::{EXTRAS, ledger_end, row_of};
-
-/// Rows of our things that a POSPlus till does not have begin here: beyond those of any shop's database.
-const OUR_ROWS: i64 = 1_000_000_000;
+use super::customers::customer;
+use super::{EXTRAS, latest_ms, ledger_end, row_of, row_or_ours, text_of};
 
 /// Something to tell a POSPlus till.
 #[derive(Clone, PartialEq, Debug)]
 pub enum PosNews {
     /// A sale. User and session are the config's.
-    Ticket(Box<PosTicket>),
+    Ticket {
+        /// The sale.
+        ticket: Box<PosTicket>,
+        /// The record.
+        id: Uuid,
+        /// The change that brought it.
+        cursor: u64,
+        /// Whether that till has its products.
+        rows: PosRows,
+    },
     /// A product; whether that till is known to have it.
     Product(Box<PosProduct>, bool),
     /// A product that is gone.
@@ -47,6 +54,17 @@ pub enum PosNews {
         /// How many.
         quantity: Quantity,
     },
+}
+
+/// Whether a POSPlus till has rows for the products of a sale. POSPlus loses a sale of a product that it does not have.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum PosRows {
+    /// It has them all.
+    Known,
+    /// It will say in which row it has put one that it was given.
+    Awaited,
+    /// It will not: sold without a product, or one that was taken away before that till had it.
+    Never,
 }
 
 /// What there is to tell a POSPlus till.
@@ -78,7 +96,13 @@ impl Reader {
                 moved.extend(item.products);
                 match item.value {
                     ChangeValue::Ticket(view) if view.ticket.made.till != till_of(pos_id) => {
-                        news.push(PosNews::Ticket(Box::new(ticket(conn, pos_id, &view)?)));
+                        let (ticket, rows) = ticket(conn, pos_id, &view)?;
+                        news.push(PosNews::Ticket {
+                            ticket: Box::new(ticket),
+                            id: view.ticket.id,
+                            cursor: item.cursor.0,
+                            rows,
+                        });
                     }
                     // It said this itself, as it is.
                     ChangeValue::Entity(view) if view.registers.latest().is_some_and(|head| head.by == pos_id) => {}
@@ -113,26 +137,51 @@ impl Reader {
             let mut query = EntityQuery::all(EntityKind::Product, limit);
             query.after = after;
             let page = reader.entities(&query)?;
-            let mut items = Vec::new();
+            let (mut items, mut rows) = (Vec::new(), HashMap::new());
             for view in &page.items {
                 let row = row_of(reader.conn(), Thing::Product, pos_id, view.id)?;
                 let is_wanted = if missing_only { row.is_none() } else { latest_ms(&view.registers) >= since_ms };
                 if is_wanted {
-                    items.push(product(reader.conn(), pos_id, view, row)?);
+                    items.push(product(reader.conn(), pos_id, view, row, &mut rows)?);
                 }
             }
             Ok(Page { items, next: page.next })
         })
     }
 
-    /// All categories, in that till's words.
+    /// Categories in that till's words, some after a place.
     ///
     /// # Errors
     /// The database's.
-    pub fn posplus_categories(&self, pos_id: &str, limit: usize) -> Result<Vec<PosCategory>, StoreError> {
+    pub fn posplus_categories(
+        &self,
+        pos_id: &str,
+        missing_only: bool,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page<PosCategory>, StoreError> {
         self.snapshot(|reader| {
-            let page = reader.entities(&EntityQuery::all(EntityKind::Category, limit))?;
-            page.items.iter().map(|view| category(reader.conn(), pos_id, view)).collect()
+            let mut query = EntityQuery::all(EntityKind::Category, limit);
+            query.after = after;
+            let page = reader.entities(&query)?;
+            let mut items = Vec::new();
+            for view in &page.items {
+                if !missing_only || row_of(reader.conn(), Thing::Category, pos_id, view.id)?.is_none() {
+                    items.push(category(reader.conn(), pos_id, view)?);
+                }
+            }
+            Ok(Page { items, next: page.next })
+        })
+    }
+
+    /// One sale in that till's words, and whether that till has its products.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn posplus_ticket(&self, pos_id: &str, id: Uuid) -> Result<Option<(PosTicket, PosRows)>, StoreError> {
+        self.snapshot(|reader| {
+            let view = tickets::view(reader.conn(), id)?;
+            view.map(|view| ticket(reader.conn(), pos_id, &view)).transpose()
         })
     }
 
@@ -144,7 +193,7 @@ impl Reader {
         self.snapshot(|reader| {
             let Some(view) = entity::view(reader.conn(), EntityKind::Product, id)? else { return Ok(None) };
             let row = row_of(reader.conn(), Thing::Product, pos_id, id)?;
-            Ok(Some((product(reader.conn(), pos_id, &view, row)?, row.is_some())))
+            Ok(Some((product(reader.conn(), pos_id, &view, row, &mut HashMap::new())?, row.is_some())))
         })
     }
 }
@@ -154,15 +203,11 @@ fn said(quantity: Quantity) -> Quantity {
     quantity.max(Quantity(0))
 }
 
-fn latest_ms(registers: &Registers) -> u64 {
-    registers.latest().map_or(0, |head| head.hlc.ms())
-}
-
 fn entity_news(conn: &Connection, pos_id: &str, view: &EntityView) -> Result<Option<PosNews>, StoreError> {
     Ok(match view.kind {
         EntityKind::Product => {
             let row = row_of(conn, Thing::Product, pos_id, view.id)?;
-            let product = Box::new(product(conn, pos_id, view, row)?);
+            let product = Box::new(product(conn, pos_id, view, row, &mut HashMap::new())?);
             match (view.alive, row) {
                 (true, row) => Some(PosNews::Product(product, row.is_some())),
                 (false, Some(_)) => Some(PosNews::Deleted(product)),
@@ -172,21 +217,10 @@ fn entity_news(conn: &Connection, pos_id: &str, view: &EntityView) -> Result<Opt
         EntityKind::Category if view.alive => Some(PosNews::Category(Box::new(category(conn, pos_id, view)?))),
         EntityKind::Customer if view.alive => {
             let row = row_of(conn, Thing::Customer, pos_id, view.id)?;
-            Some(PosNews::Customer(Box::new(customer(view, row)), row.is_some()))
+            Some(PosNews::Customer(Box::new(customer(conn, view, row)?), row.is_some()))
         }
         _ => None,
     })
-}
-
-fn row_or_ours(row: Option<i64>, cursor: Cursor) -> i64 {
-    row.unwrap_or_else(|| OUR_ROWS.saturating_add_unsigned(cursor.0))
-}
-
-fn text(registers: &Registers, field: &str) -> Option<String> {
-    match registers.value(field) {
-        Value::Text(text) if !text.is_empty() => Some(text.clone()),
-        _ => None,
-    }
 }
 
 fn number(registers: &Registers, field: &str) -> i64 {
@@ -196,16 +230,50 @@ fn number(registers: &Registers, field: &str) -> i64 {
     }
 }
 
-fn product(conn: &Connection, pos_id: &str, view: &EntityView, row: Option<i64>) -> Result<PosProduct, StoreError> {
+/// A product in that till's words. Its category's row is looked for among all that is in that category, so who tells of many products at once
+/// remembers it in `rows`.
+fn product(
+    conn: &Connection,
+    pos_id: &str,
+    view: &EntityView,
+    row: Option<i64>,
+    rows: &mut HashMap<Uuid, Option<i64>>,
+) -> Result<PosProduct, StoreError> {
+    let category = match view.registers.value("categoryId") {
+        Value::Id(id) => match rows.get(id) {
+            Some(known) => *known,
+            None => {
+                let known = row_of(conn, Thing::Category, pos_id, *id)?;
+                rows.insert(*id, known);
+                known
+            }
+        },
+        _ => None,
+    };
+    product_in(conn, view, row, category)
+}
+
+/// What tells the contents of a product of ours apart, in POSPlus's words.
+pub(super) fn content(conn: &Connection, view: &EntityView) -> Result<i64, StoreError> {
+    let product = product_in(conn, view, None, None)?;
+    Ok(product.content(product.category_name.as_deref()))
+}
+
+fn product_in(
+    conn: &Connection,
+    view: &EntityView,
+    row: Option<i64>,
+    category: Option<i64>,
+) -> Result<PosProduct, StoreError> {
     let r = &view.registers;
-    let (category, category_name) = match r.value("categoryId") {
+    // POSPlus has no product without a category; the first is there from its first start.
+    let category = category.unwrap_or(1);
+    let category_name = match r.value("categoryId") {
         Value::Id(id) => {
-            let known = row_of(conn, Thing::Category, pos_id, *id)?;
             let registers = entity::registers(conn, (EntityKind::Category, *id))?.unwrap_or_default();
-            (known.unwrap_or(1), text(&registers, "name"))
+            text_of(&registers, "name")
         }
-        // POSPlus has no product without a category; the first is there from its first start.
-        _ => (1, None),
+        _ => None,
     };
     let extras: Json = match r.value(EXTRAS) {
         Value::Json(json) => serde_json::from_str(json).unwrap_or_default(),
@@ -214,9 +282,9 @@ fn product(conn: &Connection, pos_id: &str, view: &EntityView, row: Option<i64>)
     let extra_text = |key: &str| extras[key].as_str().map(str::to_owned);
     Ok(PosProduct {
         row: row_or_ours(row, view.cursor),
-        sku: text(r, "sku").unwrap_or_default(),
-        barcode: text(r, "barcode"),
-        name: text(r, "name").unwrap_or_default(),
+        sku: text_of(r, "sku").unwrap_or_default(),
+        barcode: text_of(r, "barcode"),
+        name: text_of(r, "name").unwrap_or_default(),
         description: extra_text("description"),
         category,
         category_name,
@@ -226,7 +294,7 @@ fn product(conn: &Connection, pos_id: &str, view: &EntityView, row: Option<i64>)
         stock: said(view.stock.unwrap_or_default()),
         min_stock: Quantity(number(r, "minStock")),
         max_stock: Quantity(extras["maxStock"].as_i64().unwrap_or(0)),
-        unit: text(r, "unit").unwrap_or_else(|| "pièce".to_owned()),
+        unit: text_of(r, "unit").unwrap_or_else(|| "pièce".to_owned()),
         active: r.value("active") != &Value::Bool(false),
         image: extra_text("imageUrl"),
         created_ms: latest_ms(r),
@@ -234,7 +302,7 @@ fn product(conn: &Connection, pos_id: &str, view: &EntityView, row: Option<i64>)
     })
 }
 
-fn category(conn: &Connection, pos_id: &str, view: &EntityView) -> Result<PosCategory, StoreError> {
+pub(super) fn category(conn: &Connection, pos_id: &str, view: &EntityView) -> Result<PosCategory, StoreError> {
     let r = &view.registers;
     let parent = match r.value("parentId") {
         Value::Id(id) => row_of(conn, Thing::Category, pos_id, *id)?,
@@ -243,7 +311,7 @@ fn category(conn: &Connection, pos_id: &str, view: &EntityView) -> Result<PosCat
     let order = number(r, "displayOrder");
     Ok(PosCategory {
         row: row_or_ours(row_of(conn, Thing::Category, pos_id, view.id)?, view.cursor),
-        name: text(r, "name").unwrap_or_default(),
+        name: text_of(r, "name").unwrap_or_default(),
         description: None,
         parent,
         display_order: (order > 0).then_some(order),
@@ -253,39 +321,29 @@ fn category(conn: &Connection, pos_id: &str, view: &EntityView) -> Result<PosCat
     })
 }
 
-fn customer(view: &EntityView, row: Option<i64>) -> PosCustomer {
-    let r = &view.registers;
-    PosCustomer {
-        row: row_or_ours(row, view.cursor),
-        number: format!("C-{}", &view.id.simple().to_string()[..12]),
-        first_name: text(r, "firstName").unwrap_or_default(),
-        last_name: text(r, "lastName").unwrap_or_default(),
-        company: text(r, "companyName"),
-        email: text(r, "email"),
-        phone: text(r, "phone"),
-        address: text(r, "address"),
-        city: None,
-        postal_code: None,
-        country: None,
-        active: r.value("active") != &Value::Bool(false),
-        notes: text(r, "notes"),
-        created_ms: latest_ms(r),
-        updated_ms: latest_ms(r),
+/// In which row a POSPlus till has what was sold; or why in none.
+fn sold_in(conn: &Connection, pos_id: &str, product: Option<Uuid>) -> Result<Result<i64, PosRows>, StoreError> {
+    let Some(id) = product else { return Ok(Err(PosRows::Never)) };
+    if let Some(row) = row_of(conn, Thing::Product, pos_id, id)? {
+        return Ok(Ok(row));
     }
+    let is_gone = entity::registers(conn, (EntityKind::Product, id))?.is_some_and(|registers| !registers.is_alive());
+    Ok(Err(if is_gone { PosRows::Never } else { PosRows::Awaited }))
 }
 
-fn ticket(conn: &Connection, pos_id: &str, view: &TicketView) -> Result<PosTicket, StoreError> {
+/// A sale as that till is told of it. It is to be told where that till has all its products; else lines name no row.
+fn ticket(conn: &Connection, pos_id: &str, view: &TicketView) -> Result<(PosTicket, PosRows), StoreError> {
     let sale = &view.ticket.sale;
     let row = row_or_ours(None, view.cursor);
-    let mut lines = Vec::with_capacity(sale.lines.len());
+    let (mut lines, mut rows) = (Vec::with_capacity(sale.lines.len()), PosRows::Known);
     for (line, n) in sale.lines.iter().zip(1..) {
-        let known = match line.product {
-            Some(id) => row_of(conn, Thing::Product, pos_id, id)?,
-            None => None,
-        };
+        let product = sold_in(conn, pos_id, line.product)?.unwrap_or_else(|why| {
+            rows = rows.max(why);
+            0
+        });
         lines.push(PosLine {
             row: row.saturating_mul(1000).saturating_add(n),
-            product: known.unwrap_or(0),
+            product,
             name: line.name.clone(),
             sku: line.sku.clone().unwrap_or_default(),
             quantity: line.quantity,
@@ -306,7 +364,7 @@ fn ticket(conn: &Connection, pos_id: &str, view: &TicketView) -> Result<PosTicke
         None => None,
     };
     let created_ms = view.ticket.made.at_ms;
-    Ok(PosTicket {
+    let ticket = PosTicket {
         row,
         number: view.ticket.number.clone(),
         user: 1,
@@ -326,5 +384,6 @@ fn ticket(conn: &Connection, pos_id: &str, view: &TicketView) -> Result<PosTicke
         updated_ms: created_ms,
         lines,
         payments: payments.collect(),
-    })
+    };
+    Ok((ticket, rows))
 }

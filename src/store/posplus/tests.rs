@@ -1,11 +1,15 @@
 //! Stories of a POSPlus till and ours.
 
+mod catalogue;
+mod customers;
+
 use super::super::tests::{NOON, Till, moved, sale, uuid};
 use super::super::{Change, Reply, Request};
 use super::*;
 use crate::model::amount::Money;
 use crate::model::movement::MovementKind;
 use crate::model::posplus::{PosLine, PosStatus};
+use crate::model::ticket::TicketStatus;
 
 const POS: &str = "POS-P1";
 
@@ -68,7 +72,11 @@ fn said(quantity: i64, before: Option<i64>, told: i64, message: &str) -> PosStoc
 }
 
 fn hear(till: &mut Till, what: PosSaid) -> PosHeard {
-    match till.ask(Request::Posplus { pos_id: POS.into(), said: what }).unwrap() {
+    hear_as(till, POS, what)
+}
+
+fn hear_as(till: &mut Till, pos_id: &str, what: PosSaid) -> PosHeard {
+    match till.ask(Request::Posplus { pos_id: pos_id.into(), said: what }).unwrap() {
         Reply::Posplus(heard) => *heard,
         other => panic!("{other:?}"),
     }
@@ -193,7 +201,7 @@ fn what_a_till_said_itself_is_not_told_to_it() {
     let (mut tickets, mut stock) = (Vec::new(), Vec::new());
     for news in &told.news {
         match news {
-            PosNews::Ticket(ticket) => tickets.push(ticket.lines[0].product),
+            PosNews::Ticket { ticket, .. } => tickets.push(ticket.lines[0].product),
             PosNews::Stock { row, quantity, .. } => stock.push((*row, quantity.0 / 1000)),
             other => assert!(matches!(other, PosNews::Category(_)), "{other:?}"),
         }
@@ -202,7 +210,7 @@ fn what_a_till_said_itself_is_not_told_to_it() {
     assert!(!till.reader().posplus_outbox(POS, told.cursor, 100).unwrap().more);
     // Its other till is told of both sales.
     let other = till.reader().posplus_outbox("POS-P2", 0, 100).unwrap();
-    assert_eq!(other.news.iter().filter(|news| matches!(news, PosNews::Ticket(_))).count(), 2);
+    assert_eq!(other.news.iter().filter(|news| matches!(news, PosNews::Ticket { .. })).count(), 2);
 }
 
 #[test]
@@ -253,45 +261,79 @@ fn what_is_taken_away_goes_by_the_sku_before_the_row() {
     assert_eq!((alive(&mut till, juice), alive(&mut till, bread)), (true, false));
 }
 
-fn customer(row: i64, number: &str, name: &str) -> PosSaid {
-    PosSaid::Customer(Box::new(PosCustomer {
-        row,
-        number: number.into(),
-        first_name: name.into(),
-        last_name: "Ben Ali".into(),
-        company: None,
-        email: None,
-        phone: None,
-        address: None,
-        city: None,
-        postal_code: None,
-        country: None,
-        active: true,
-        notes: None,
-        created_ms: NOON,
-        updated_ms: NOON,
-    }))
+#[test]
+fn what_became_of_a_sale_there_is_so_here() {
+    let mut till = Till::new(1);
+    let id = hear_product(&mut till, product(12, "JUS", 50, NOON), true, "m1").product.unwrap();
+    let all = [
+        (PosStatus::Cancelled, TicketStatus::Cancelled, 50),
+        (PosStatus::Refunded, TicketStatus::Cancelled, 50),
+        // Not paid yet: the goods are gone all the same.
+        (PosStatus::Pending, TicketStatus::Completed, 45),
+        // By how much is said nowhere; its stock says what came back.
+        (PosStatus::PartiallyRefunded, TicketStatus::Completed, 40),
+        (PosStatus::Completed, TicketStatus::Completed, 35),
+    ];
+    for ((said, is, left), row) in all.into_iter().zip(1..) {
+        let sold = PosTicket { status: said, ..ticket(row, "T20261122-0001", "JUS", 5) };
+        let record = sold.record_id(POS);
+        let heard = hear(&mut till, PosSaid::Ticket(Box::new(sold)));
+        let moves = is == TicketStatus::Completed;
+        assert_eq!((heard.moved.len(), till.in_stock(id)), (usize::from(moves), left), "{said:?}");
+        assert_eq!(till.reader().ticket(record).unwrap().unwrap().status, is, "{said:?}");
+    }
 }
 
 #[test]
-fn a_customer_is_told_by_the_number_before_the_row() {
+fn what_is_taken_off_the_whole_is_taken_off_the_lines_from_the_last() {
     let mut till = Till::new(1);
-    let name = |till: &mut Till, number: &str| {
-        let target = (EntityKind::Customer, Thing::Customer.of_key(number));
-        let registers = entity::registers(till.conn(), target).unwrap()?;
-        Some(registers.value("firstName").clone())
+    let mut sold = ticket(1, "T20261122-0001", "JUS", 2);
+    sold.lines.push(PosLine {
+        row: 2,
+        sku: "PAN".into(),
+        total: Money(4500),
+        quantity: Quantity::units(1),
+        ..sold.lines[0].clone()
+    });
+    (sold.subtotal, sold.discount, sold.total) = (Money(13_500), Money(6_000), Money(7_500));
+    hear(&mut till, PosSaid::Ticket(Box::new(sold.clone())));
+    let view = till.reader().ticket(sold.record_id(POS)).unwrap().unwrap();
+    let discounts: Vec<i64> = view.ticket.sale.lines.iter().map(|line| line.discount.0).collect();
+    assert_eq!((discounts, view.totals.total, view.ticket.sale.notes), (vec![1_500, 4_500], Money(7_500), None));
+    // A total that is more than its lines come to is said beside it.
+    let more = PosTicket { row: 2, total: Money(20_000), ..sold };
+    hear(&mut till, PosSaid::Ticket(Box::new(more.clone())));
+    let view = till.reader().ticket(more.record_id(POS)).unwrap().unwrap();
+    assert!(view.ticket.sale.notes.is_some());
+}
+
+#[test]
+fn a_sale_is_told_where_that_till_has_a_row_for_what_was_sold() {
+    let mut till = Till::new(1);
+    let put = |till: &mut Till, id: u128, change: Change| {
+        till.ask(Request::Edit { kind: EntityKind::Product, id: uuid(id), change }).unwrap();
     };
-    let named = |name: &str| Some(Value::Text(name.into()));
-    hear(&mut till, customer(4, "C-0004", "Sami"));
-    hear(&mut till, customer(5, "C-0005", "Leila"));
-    // Another till has her in another row, and its fourth row is she.
-    let elsewhere = Request::Posplus { pos_id: "POS-P2".into(), said: customer(4, "C-0005", "Leïla") };
-    till.ask(elsewhere).unwrap();
-    assert_eq!((name(&mut till, "C-0004"), name(&mut till, "C-0005")), (named("Sami"), named("Leïla")));
-    // Row 4 is another customer now, whose number is known.
-    hear(&mut till, customer(4, "C-0005", "Leila"));
-    assert_eq!((name(&mut till, "C-0004"), name(&mut till, "C-0005")), (named("Sami"), named("Leila")));
-    // Numbered anew, it is the same customer.
-    hear(&mut till, customer(4, "C-0009", "Lilia"));
-    assert_eq!((name(&mut till, "C-0009"), name(&mut till, "C-0005")), (None, named("Lilia")));
+    let fields = |sku: &str| {
+        let texts = [("sku", sku), ("name", sku)].map(|(name, value)| (name.to_owned(), text(value)));
+        Change::Put(texts.into_iter().chain([("price".to_owned(), Value::Int(1_500))]).collect())
+    };
+    let rows = |till: &mut Till, id: u128, sold: crate::model::ticket::Sale| {
+        till.sell(id, sold);
+        till.reader().posplus_ticket(POS, uuid(id)).unwrap().unwrap().1
+    };
+    put(&mut till, 1, fields("CAF"));
+    put(&mut till, 2, fields("THE"));
+    put(&mut till, 2, Change::Delete);
+    assert_eq!(rows(&mut till, 11, sale(&[(1, 1)])), PosRows::Awaited);
+    // Not here yet itself.
+    assert_eq!(rows(&mut till, 12, sale(&[(9, 1)])), PosRows::Awaited);
+    assert_eq!(rows(&mut till, 13, sale(&[(2, 1), (1, 1)])), PosRows::Never);
+    let mut free = sale(&[(1, 1)]);
+    free.lines[0].product = None;
+    assert_eq!(rows(&mut till, 14, free), PosRows::Never);
+    // It says in which row it has put it.
+    hear_product(&mut till, product(31, "CAF", 0, NOON), false, "m1");
+    let (told, rows) = till.reader().posplus_ticket(POS, uuid(11)).unwrap().unwrap();
+    assert_eq!((rows, told.lines[0].product), (PosRows::Known, 31));
+    assert_eq!(till.reader().posplus_ticket(POS, uuid(99)).unwrap(), None);
 }

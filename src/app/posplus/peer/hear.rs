@@ -17,8 +17,6 @@ use crate::wire::posplus::{Action, Body, Catalogue, PosMessage, parse_time};
 
 /// A sale that comes later than its quantity was counted by that already, where this is not longer ago.
 const COUNTED_MS: u64 = 30_000;
-/// Quantities of rows that are not known yet.
-const WAITING_MAX: usize = 1_000;
 /// The catalogue is asked for at most this often, and a millisecond more for each product that it is known to have.
 const ASK_EVERY_MS: u64 = 500;
 /// Rows of lists that are remembered.
@@ -29,6 +27,17 @@ const LIST_BATCH: usize = 64;
 const IDS_MAX: usize = 4_096;
 /// Slack for zones and clocks where a till asks what has changed since a time.
 const SINCE_SLACK_MS: u64 = 24 * 3_600_000;
+
+/// How a till says something of a product.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Word {
+    /// It has just changed there.
+    Live,
+    /// In a list of all that is there.
+    Listed,
+    /// In a list that a person there has ordered to be taken over.
+    Ordered,
+}
 
 impl Peer {
     pub(super) async fn on_heard(&mut self, link: u64, message: Option<Result<PosMessage, String>>) {
@@ -51,13 +60,7 @@ impl Peer {
         self.status.last_seen_ms = clock::now().wall_ms;
         match message.body {
             Body::Pong if is_last => {
-                if let Some((sent_at, news)) = self.told.ponged() {
-                    self.proven = sent_at;
-                    if news {
-                        self.note_at.get_or_insert(self.context.uptime.ms() + NOTE_EVERY_MS);
-                    }
-                }
-                self.pump = true;
+                self.ponged().await;
                 return;
             }
             Body::Pong => return,
@@ -86,6 +89,18 @@ impl Peer {
         }
     }
 
+    async fn ponged(&mut self) {
+        self.pump = true;
+        let Some(ponged) = self.told.ponged() else { return };
+        self.proven = ponged.sent_at;
+        if ponged.news {
+            self.note_at.get_or_insert(self.context.uptime.ms() + NOTE_EVERY_MS);
+        }
+        if !ponged.words.is_empty() {
+            self.ask(PosSaid::Read(ponged.words)).await;
+        }
+    }
+
     fn is_new(&mut self, id: &str) -> bool {
         let (set, order) = &mut self.ids;
         if !set.insert(id.to_owned()) {
@@ -106,7 +121,8 @@ impl Peer {
         match message.body {
             Body::Ticket(ticket) => {
                 counts.tickets_in += 1;
-                // The products of a sale are told apart by their sku: a row that is not known is of no matter.
+                // What it names by rows that are not known needs no waiting: products have their sku beside it, and a customer is found under
+                // the row as soon as something is said of them.
                 let heard = self.ask(PosSaid::Ticket(ticket)).await;
                 for (product, delta) in heard.map(|heard| heard.moved).unwrap_or_default() {
                     self.sold(product, delta, &message.id).await;
@@ -121,16 +137,26 @@ impl Peer {
             Body::Customer(Action::Delete, _) => counts.ignored += 1,
             Body::Customer(_, customer) => {
                 counts.customers_in += 1;
-                self.ask(PosSaid::Customer(customer)).await;
+                let heard = self.ask(PosSaid::Customer(customer)).await.filter(|heard| heard.ours_newer);
+                if let Some(customer) = heard.and_then(|heard| heard.customer) {
+                    self.tell_customer(customer).await;
+                }
             }
-            Body::IncrementalResponse { catalogue, .. }
-            | Body::FullResponse { catalogue, .. }
-            | Body::Manual { catalogue, .. } => self.catalogue(catalogue, &message.id).await,
+            Body::IncrementalResponse { catalogue, .. } | Body::FullResponse { catalogue, .. } => {
+                self.catalogue(catalogue, Word::Listed, &message.id).await;
+            }
+            // A person there has ordered it: it counts whatever its stamps.
+            Body::Manual { catalogue, .. } => self.catalogue(catalogue, Word::Ordered, &message.id).await,
             Body::IncrementalRequest { since, .. } => {
                 let since_ms = parse_time(&since).unwrap_or(0).saturating_sub(SINCE_SLACK_MS);
-                self.asks_us = Some((since_ms, Some(since)));
+                self.asks_since = Some((since_ms, since));
             }
-            Body::FullRequest { .. } => self.asks_us = Some((0, None)),
+            Body::FullRequest { bidirectional, .. } => {
+                self.asks_all = true;
+                if bidirectional {
+                    self.ask_soon();
+                }
+            }
             Body::Ignored(kind) => {
                 counts.ignored += 1;
                 debug!(peer = %self.pos_id, "P2P: POSPlus till {} says {kind}: ignored", self.pos_id);
@@ -203,30 +229,30 @@ impl Peer {
 
     async fn product(&mut self, product: PosProduct, message: &str) {
         let (row, quantity) = (product.row, product.stock);
-        let said = self.prepare(product, true, message);
+        let said = self.prepare(product, Word::Live, message);
         if let Some(heard) = self.ask(said).await {
             self.settle(row, quantity, heard).await;
         }
     }
 
     /// What to ask the store about a product that it tells of.
-    fn prepare(&mut self, product: PosProduct, live: bool, message: &str) -> PosSaid {
+    fn prepare(&mut self, product: PosProduct, word: Word, message: &str) -> PosSaid {
         self.status.counts.products_in += 1;
         let (row, quantity) = (product.row, product.stock);
         let given = self.given.remove(&product.sku).map(|(quantity, _)| quantity);
         // Two of our tills that ask for its list at the same time make one movement of what they find.
         let listed = format!("{quantity} {}", product.updated_ms);
-        let mut stock = self.stock(quantity, if live { message } else { &listed });
+        let mut stock = self.stock(quantity, if word == Word::Live { message } else { &listed });
         let product_known = self.rows.get(&row);
         // POSPlus tills copy each other's quantities when they meet, without a word: what has moved in a later list is no sale, and counting it
         // would count one of another till's twice. Nor is it where a sale of it has just been heard.
-        let copied = !live && !self.fresh && (product_known.is_some() || given.is_some());
+        let copied = word != Word::Live && !self.fresh && (product_known.is_some() || given.is_some());
         stock.before = match product_known.and_then(|id| self.told.has(*id)) {
             _ if copied || self.lately.knows(row) => Some(quantity),
             None => given,
             has => has,
         };
-        PosSaid::Product { product: Box::new(product), live, stock }
+        PosSaid::Product { product: Box::new(product), live: word != Word::Listed, stock }
     }
 
     /// Goes on with what the store has answered about a product.
@@ -238,7 +264,7 @@ impl Peer {
             self.tell_product(id).await;
         }
         self.level(id, row, heard.stock).await;
-        if let Some(waiting) = self.unknown.remove(&row) {
+        if let Some(waiting) = self.unknown.take(self.now(), row, quantity) {
             self.stock_of(row, waiting).await;
         }
     }
@@ -266,25 +292,25 @@ impl Peer {
                 self.level(id, row, heard.stock).await;
             }
             None => {
-                if self.unknown.len() < WAITING_MAX {
-                    self.unknown.insert(row, stock);
-                }
+                self.unknown.wait(self.context.uptime.ms(), row, stock);
                 self.ask_soon();
             }
         }
     }
 
-    async fn catalogue(&mut self, catalogue: Catalogue, message: &str) {
+    async fn catalogue(&mut self, catalogue: Catalogue, word: Word, message: &str) {
         debug!(
             peer = %self.pos_id,
             "P2P: POSPlus till {} has {} products and {} categories", self.pos_id, catalogue.products.len(), catalogue.categories.len()
         );
         for category in catalogue.categories {
-            self.ask(PosSaid::Category(Box::new(category))).await;
+            self.ask(PosSaid::Category { category: Box::new(category), live: word == Word::Ordered }).await;
         }
-        let news: Vec<_> = catalogue.products.into_iter().filter(|product| self.is_news(product)).collect();
+        let is_ordered = word == Word::Ordered;
+        let news: Vec<_> =
+            catalogue.products.into_iter().filter(|product| self.is_news(product) || is_ordered).collect();
         for some in news.chunks(LIST_BATCH) {
-            let asked: Vec<_> = some.iter().cloned().map(|product| self.prepare(product, false, message)).collect();
+            let asked: Vec<_> = some.iter().cloned().map(|product| self.prepare(product, word, message)).collect();
             let (store, pos_id) = (self.context.store.clone(), self.pos_id.clone());
             // Together, so that they are committed together.
             let taken = join_all(asked.into_iter().map(|said| take(&store, &pos_id, said))).await;

@@ -64,6 +64,7 @@ impl Peer {
         let told = self.trail.partition_point(|(at, _)| at + TOLD_LAG_MS <= self.proven);
         if let Some((_, mark)) = self.trail.drain(..told).next_back() {
             self.told.follow(mark);
+            self.held.clear();
             self.note_at.get_or_insert(now + NOTE_EVERY_MS);
         }
     }

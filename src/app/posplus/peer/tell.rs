@@ -2,19 +2,28 @@
 
 use tracing::{info, warn};
 
-use super::super::told::Mark;
+use super::super::told::{Batch, Mark};
 use super::hear::hash_of;
-use super::{NOTE_EVERY_MS, PING_EVERY_MS, Peer};
+use super::{Held, NOTE_EVERY_MS, PING_EVERY_MS, Peer};
 use crate::app::clock;
 use crate::model::amount::Quantity;
 use crate::model::id::Uuid;
-use crate::store::{PosNews, Remember, Request};
+use crate::model::posplus::{PosProduct, PosTicket, Thing};
+use crate::store::{Cursor, PosNews, PosRows, Remember, Request};
 use crate::wire::posplus::{Action, Body, Catalogue, PAGE_ITEMS, iso};
 
 /// A heartbeat of who only listens: how lately the till was there is all that such a one can go by.
 const LISTENER_PING_EVERY_MS: u64 = 5_000;
 /// Changes told at once.
 const BATCH: usize = 64;
+/// How long a sale waits until that till has said in which rows it has put what was sold: as long as its list of 5,000 products takes twice.
+const HOLD_MS: u64 = 20_000;
+/// Sales that wait at once; one beyond them is left out.
+const HELD_MAX: usize = 64;
+/// Between two looks at them.
+const HELD_LOOK_MS: u64 = 250;
+/// Products in one answer to who asks for all. POSPlus answers with all that it has; with more than this, two answers are easier to read.
+const ANSWER_ITEMS: usize = 5_000;
 
 impl Peer {
     /// How far this till was told by what is written down; a till that is new here is told what changes from now on.
@@ -32,7 +41,7 @@ impl Peer {
     }
 
     pub(super) async fn write_down(&mut self) {
-        let read = self.told.read;
+        let read = self.told.safe();
         if read == self.noted {
             return;
         }
@@ -60,7 +69,7 @@ impl Peer {
             sent |= self.tell_one(news, &mut stock).await;
         }
         if sent {
-            self.fence(Some(mark), stock).await;
+            self.fence(Batch { mark: Some(mark), stock, ..Batch::default() }).await;
         } else if self.told.is_quiet() {
             // Nothing in it is for this till.
             (self.told.sent, self.told.read) = (mark, mark);
@@ -73,10 +82,14 @@ impl Peer {
     async fn tell_one(&mut self, news: PosNews, stock: &mut Vec<(Uuid, Quantity)>) -> bool {
         let counts = &mut self.status.counts;
         let body = match news {
-            PosNews::Ticket(mut ticket) => {
-                (ticket.user, ticket.session) = (self.context.user, self.context.session);
-                counts.tickets_out += 1;
-                Body::Ticket(ticket)
+            PosNews::Ticket { ticket, rows: PosRows::Known, .. } => return self.tell_ticket(ticket).await,
+            PosNews::Ticket { id, cursor, rows: PosRows::Awaited, .. } if self.held.len() < HELD_MAX => {
+                self.hold(id, cursor);
+                return false;
+            }
+            PosNews::Ticket { ticket, .. } => {
+                self.leave_out(&ticket);
+                return false;
             }
             PosNews::Product(product, known) => {
                 if !known {
@@ -85,12 +98,15 @@ impl Peer {
                         return false;
                     }
                     self.ask_soon();
+                } else {
+                    self.words.push(word_of(&product));
                 }
                 self.status.counts.products_out += 1;
                 Body::Product(if known { Action::Update } else { Action::Create }, product)
             }
             PosNews::Deleted(product) => Body::Product(Action::Delete, product),
             PosNews::Category(category) => {
+                self.words.push((Thing::Category, category.row, category.content()));
                 let catalogue = Catalogue { products: Vec::new(), categories: vec![*category] };
                 self.page(catalogue, None).await;
                 return true;
@@ -117,7 +133,68 @@ impl Peer {
         if let Ok(Some((product, known))) = read {
             let action = if known { Action::Update } else { Action::Create };
             self.status.counts.products_out += 1;
+            if known {
+                self.words.push(word_of(&product));
+            }
             self.send(Body::Product(action, Box::new(product))).await;
+        }
+    }
+
+    pub(super) async fn tell_customer(&mut self, id: Uuid) {
+        let pos_id = self.pos_id.clone();
+        let read = self.context.store.read(move |reader| reader.posplus_customer(&pos_id, id)).await;
+        if let Ok(Some((customer, known))) = read {
+            let action = if known { Action::Update } else { Action::Create };
+            self.send(Body::Customer(action, Box::new(customer))).await;
+        }
+    }
+
+    async fn tell_ticket(&mut self, mut ticket: Box<PosTicket>) -> bool {
+        (ticket.user, ticket.session) = (self.context.user, self.context.session);
+        self.status.counts.tickets_out += 1;
+        self.send(Body::Ticket(ticket)).await
+    }
+
+    /// A sale waits until that till has said in which rows it has put what was sold. It is given what it does not have, and asked.
+    fn hold(&mut self, id: Uuid, cursor: u64) {
+        self.told.hold(cursor);
+        self.held.push(Held { cursor, id, until: self.now() + HOLD_MS });
+        self.give = true;
+        self.ask_soon();
+    }
+
+    /// POSPlus would lose it: a line without a product breaks a rule of its database.
+    fn leave_out(&mut self, ticket: &PosTicket) {
+        self.status.counts.tickets_left_out += 1;
+        warn!(
+            peer = %self.pos_id,
+            "P2P: sale {} is not told to POSPlus till {}, which has no row for something in it", ticket.number, self.pos_id
+        );
+    }
+
+    /// Tells sales that have waited, where that till has all their products by now; leaves out those that have waited too long.
+    pub(super) async fn release(&mut self, now: u64) {
+        self.held_look_at = now + HELD_LOOK_MS;
+        let mut released = Vec::new();
+        for held in std::mem::take(&mut self.held) {
+            let (pos_id, id) = (self.pos_id.clone(), held.id);
+            let read = self.context.store.read(move |reader| reader.posplus_ticket(&pos_id, id)).await;
+            match read {
+                Ok(Some((ticket, PosRows::Known))) => {
+                    if self.tell_ticket(Box::new(ticket)).await {
+                        released.push(held.cursor);
+                    }
+                }
+                Ok(Some((_, PosRows::Awaited))) | Err(_) if now < held.until => self.held.push(held),
+                Ok(Some((ticket, _))) => {
+                    self.leave_out(&ticket);
+                    self.told.drop_held(held.cursor);
+                }
+                Ok(None) | Err(_) => self.told.drop_held(held.cursor),
+            }
+        }
+        if !released.is_empty() {
+            self.fence(Batch { released, ..Batch::default() }).await;
         }
     }
 
@@ -126,15 +203,17 @@ impl Peer {
         let ours = ours.max(Quantity(0));
         if self.told.has(product) != Some(ours) && self.send(Body::Stock { product: row, quantity: ours }).await {
             self.status.counts.stock_out += 1;
-            self.fence(None, vec![(product, ours)]).await;
+            self.fence(Batch { stock: vec![(product, ours)], ..Batch::default() }).await;
         }
     }
 
-    pub(super) async fn fence(&mut self, mark: Option<Mark>, stock: Vec<(Uuid, Quantity)>) {
+    /// Sends a ping, the answer to which says that what was sent before is read.
+    pub(super) async fn fence(&mut self, batch: Batch) {
+        let words = std::mem::take(&mut self.words);
         if self.send(Body::Ping).await {
             let now = self.now();
             self.ping_at = now + if self.seat.is_ours() { PING_EVERY_MS } else { LISTENER_PING_EVERY_MS };
-            self.told.pinged(now, mark, stock);
+            self.told.pinged(now, Batch { words, ..batch });
         }
     }
 
@@ -144,26 +223,15 @@ impl Peer {
         link.outbox.send(body).await.is_ok()
     }
 
-    /// Gives it the products that it does not have, and has it say in which rows it has put them.
+    /// Gives it the products and categories that it does not have, and has it say in which rows it has put them.
     pub(super) async fn give_missing(&mut self) {
-        let (mut after, mut given) = (None, 0_usize);
-        loop {
-            let pos_id = self.pos_id.clone();
-            let read = self.context.store.read(move |reader| {
-                let categories =
-                    if after.is_none() { reader.posplus_categories(&pos_id, PAGE_ITEMS)? } else { Vec::new() };
-                Ok((reader.posplus_products(&pos_id, 0, true, after, PAGE_ITEMS)?, categories))
-            });
-            let Ok((page, categories)) = read.await else { return };
-            given += page.items.len();
-            if !page.items.is_empty() {
-                self.given
-                    .extend(page.items.iter().map(|product| (product.sku.clone(), (product.stock, hash_of(product)))));
-                self.page(Catalogue { products: page.items, categories }, None).await;
-            }
-            after = page.next;
-            if after.is_none() {
-                break;
+        let (mut walk, mut given) = (Walk::new(0, true), 0_usize);
+        while let Some(catalogue) = self.next_page(&mut walk).await {
+            given += catalogue.products.len();
+            let products = catalogue.products.iter();
+            self.given.extend(products.map(|product| (product.sku.clone(), (product.stock, hash_of(product)))));
+            if !(catalogue.products.is_empty() && catalogue.categories.is_empty()) {
+                self.page(catalogue, None).await;
             }
         }
         if given > 0 {
@@ -182,21 +250,82 @@ impl Peer {
     }
 
     /// Answers what has changed since a time, in as many answers as it takes.
-    pub(super) async fn answer(&mut self, since_ms: u64, since: Option<String>) {
-        let mut after = None;
+    pub(super) async fn answer(&mut self, since_ms: u64, since: String) {
+        let mut walk = Walk::new(since_ms, false);
+        while let Some(catalogue) = self.next_page(&mut walk).await {
+            self.page(catalogue, Some(since.clone())).await;
+        }
+    }
+
+    /// Answers what there is: all at once, as POSPlus does, where it is not too much for that.
+    pub(super) async fn answer_all(&mut self) {
+        let (mut walk, mut all) = (Walk::new(0, false), Catalogue::default());
         loop {
-            let pos_id = self.pos_id.clone();
-            let read = self.context.store.read(move |reader| {
-                let categories =
-                    if after.is_none() { reader.posplus_categories(&pos_id, PAGE_ITEMS)? } else { Vec::new() };
-                Ok((reader.posplus_products(&pos_id, since_ms, false, after, PAGE_ITEMS)?, categories))
-            });
-            let Ok((page, categories)) = read.await else { return };
-            self.page(Catalogue { products: page.items, categories }, since.clone()).await;
-            after = page.next;
-            if after.is_none() {
+            let page = self.next_page(&mut walk).await;
+            let is_last = page.is_none();
+            if let Some(page) = page {
+                all.products.extend(page.products);
+                all.categories.extend(page.categories);
+            }
+            if is_last || all.products.len() >= ANSWER_ITEMS {
+                let catalogue = std::mem::take(&mut all);
+                self.status.counts.products_out += catalogue.products.len() as u64;
+                self.send(Body::FullResponse { catalogue, synced_ms: clock::now().wall_ms }).await;
+            }
+            if is_last {
                 return;
             }
         }
     }
+
+    /// The next items of the catalogue in that till's words, at most a hundred of each kind.
+    async fn next_page(&self, walk: &mut Walk) -> Option<Catalogue> {
+        let (pos_id, asked) = (self.pos_id.clone(), *walk);
+        if asked.categories.is_none() && asked.products.is_none() {
+            return None;
+        }
+        let read = self.context.store.read(move |reader| {
+            let mut next = Walk { categories: None, products: None, ..asked };
+            let mut catalogue = Catalogue::default();
+            if let Some(after) = asked.categories {
+                let page = reader.posplus_categories(&pos_id, asked.missing_only, after, PAGE_ITEMS)?;
+                (catalogue.categories, next.categories) = (page.items, page.next.map(Some));
+            }
+            if let Some(after) = asked.products {
+                let page = reader.posplus_products(&pos_id, asked.since_ms, asked.missing_only, after, PAGE_ITEMS)?;
+                (catalogue.products, next.products) = (page.items, page.next.map(Some));
+            }
+            Ok((catalogue, next))
+        });
+        match read.await {
+            Ok((catalogue, next)) => {
+                *walk = next;
+                Some(catalogue)
+            }
+            Err(error) => {
+                warn!("P2P: the catalogue cannot be read for POSPlus till {}: {error}", self.pos_id);
+                None
+            }
+        }
+    }
+}
+
+/// Where a walk through the catalogue stands: after which item to go on, of each kind that is not all told.
+#[derive(Clone, Copy)]
+struct Walk {
+    since_ms: u64,
+    missing_only: bool,
+    categories: Option<Option<Cursor>>,
+    products: Option<Option<Cursor>>,
+}
+
+impl Walk {
+    const fn new(since_ms: u64, missing_only: bool) -> Self {
+        Self { since_ms, missing_only, categories: Some(None), products: Some(None) }
+    }
+}
+
+/// What is remembered of a product that was told.
+fn word_of(product: &PosProduct) -> (Thing, i64, i64) {
+    (Thing::Product, product.row, product.content(product.category_name.as_deref()))
 }
