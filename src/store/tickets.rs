@@ -126,6 +126,10 @@ impl Work<'_> {
                         self.shift((product, delta), (kind::TICKET, idx))?;
                     }
                 }
+                // A row of a snapshot, whose predecessor was not looked for everywhere: here it is, just before it in the log.
+                if tail == Some(ticket.previous) && self.memory.chain.awaited.remove(&ticket.previous) {
+                    self.conn.execute("DELETE FROM unchained WHERE previous = ?1", [ticket.previous])?;
+                }
                 return Ok(idx);
             }
             Place::First => {}

@@ -28,7 +28,12 @@ impl Work<'_> {
             self.adopt_row(&uncovered)?;
             uncovered::remove(self.conn, &uncovered)?;
         }
-        Ok(Reply::Adopted { left: uncovered::count(self.conn)? })
+        let left = uncovered::count(self.conn)?;
+        // No more rows come out of order: what was not found then may be here all the same.
+        if left == 0 {
+            self.look_for_awaited()?;
+        }
+        Ok(Reply::Adopted { left })
     }
 
     fn adopt_row(&mut self, uncovered: &Uncovered) -> Result<(), StoreError> {

@@ -417,6 +417,32 @@ fn catch_up(taker: &mut Till, giver: &mut Till, session: u64) {
     }
 }
 
+/// Rows of a snapshot come by id, and clocks jump: a ticket may come long after the one that it names, and not be near it in time either.
+#[test]
+fn a_chain_is_whole_once_the_rows_of_a_snapshot_have_a_log_though_the_giver_died() {
+    let mut giver = Till::new(1);
+    for (id, hours) in [(2, 1), (1, 3), (3, 2)] {
+        giver.now_ms = NOON + hours * HOUR;
+        giver.sell(id, sale(&[(7, 1)]));
+    }
+    let unchained = |till: &mut Till| digest(till).iter().filter(|row| row.starts_with("unchained")).count();
+    for heir_takes_the_logs in [true, false] {
+        let mut heir = Till::new(2);
+        take(&mut heir, &mut giver.db().giver(), 1, ROWS_ALONE);
+        assert_eq!(unchained(&mut heir), 1, "the story is about nothing");
+        if heir_takes_the_logs {
+            heir.pull(&mut giver, 20);
+        } else {
+            heir.ask(Request::Adopt { rows_max: 1 }).unwrap();
+            assert_eq!(unchained(&mut heir), 1, "more rows may come");
+            heir.ask(Request::Adopt { rows_max: 64 }).unwrap();
+        }
+        assert_eq!(unchained(&mut heir), 0);
+        heir.restart();
+        assert_eq!(unchained(&mut heir), 0);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
