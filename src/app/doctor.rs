@@ -4,6 +4,7 @@
 //! gather   asks the system: sockets, routes, firewall, disk; dials tills that are not linked
 //! facts    what is known, as plain data
 //! judge    facts in, findings out      pure
+//! posplus  the same for POSPlus tills      pure
 //! nft      what a firewall's rules mean for a port      pure
 //! texts    what each finding says
 //! ```
@@ -15,11 +16,13 @@ mod facts;
 mod gather;
 mod judge;
 mod nft;
+mod posplus;
 mod texts;
 
-pub(super) use facts::{AgentFacts, AlertFact, Facts, PeerFacts};
+pub(super) use facts::{AgentFacts, AlertFact, Facts, PeerFacts, PosplusFacts, PosplusRefused};
 pub(super) use gather::{Place, gather, look_at_privileged};
 pub(super) use judge::judge;
+pub(super) use posplus::posplus_away;
 
 use crate::api::Diagnosis;
 

@@ -4,7 +4,7 @@
 //
 // Needs root. Runs in namespaces of its own, so that nothing is left behind. Last line: 'N passed, N failed'.
 
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { randomUUID } from "node:crypto";
 import { tmpdir } from "node:os";
@@ -227,6 +227,14 @@ const word = (b, type, action, data) =>
 const script = (b, code) => execFileSync("ip", ["netns", "exec", b.name, process.execPath, "--input-type=module", "-e",
   `import { WebSocket } from "ws"; ${code}`], { cwd: fileURLToPath(new URL(".", import.meta.url)), timeout: 60_000 }).toString().trim();
 const logOf = (b) => readFileSync(join(folder, `${b.name}.log`), "utf8");
+/// What `tillmesh doctor` finds with this code about a till or an address; it finds something, and its exit code says so.
+function doctor(b, code, subject) {
+  const asked = spawnSync("ip", ["netns", "exec", b.name, agent, "doctor", "--json", "--data-dir", b.data], { encoding: "utf8" });
+  need(asked.status === 4, `doctor ends with ${asked.status}: ${asked.stdout} ${asked.stderr}`);
+  const found = JSON.parse(asked.stdout).findings.find((f) => f.code === code && f.subject === subject);
+  need(found && found.messages.fr && found.messages.ar, `doctor does not find ${code} ${subject}: ${asked.stdout}`);
+  return found.detail;
+}
 const secs = (...times) => times.map((t) => `${t.toFixed(2)} s`).join(", ");
 
 const scenarios = {
@@ -244,6 +252,7 @@ const scenarios = {
     await until("it listens", 10, () => logOf(stranger).includes("listening"));
     need(script(P, connecting(stranger)).includes("400"), "it was let in");
     await until("the log says so", 5, () => logOf(stranger).includes("posplus.enabled"));
+    await until("the doctor says so", 10, () => doctor(stranger, "posplusOff", P.address).includes("was refused"));
     await end(stranger);
   },
   async "checks 1 and 2: P starts 5 s after A, both are connected and green"() {
@@ -447,7 +456,12 @@ const scenarios = {
     const times = [];
     for (const some of full ? [[P], [Q], [A], [B]] : [[P], [A]]) {
       for (const b of some) await end(b);
-      await sleep(5_000);
+      const gone = sleep(5_000);
+      if (some[0] === P) {
+        const why = () => doctor(A, "posplusNotConnected", "POSPlus p");
+        await until("the doctor says why P is away", 10, () => why().includes("POSPlus does not run on it"));
+      }
+      await gone;
       some.forEach(start);
       times.push(await until("all are connected again", 10, whole));
     }
@@ -570,6 +584,7 @@ const scenarios = {
       await until("the status says so", 10, async () => (await peerOf(A, "POS-X1"))?.detail.includes("posplus.allow"));
       need(sh(agent, "status", "--data-dir", A.data).includes("offline (it connects as POSPlus does"), "`tillmesh status` does not say why");
       need((await peerOf(A, "POS-X1")).online === false, "it is shown as connected");
+      need(doctor(A, "posplusNotAllowed", "POS-X1").includes(stranger.address), "the doctor does not say where it is");
     } finally {
       await end(stranger);
     }
@@ -581,6 +596,7 @@ const scenarios = {
       socket.on("close", () => { console.log("closed"); process.exit(); });`);
     need(said === "closed", `who claims our posId got: ${said}`);
     await until("the log says so", 5, () => logOf(A).includes("own posId"));
+    doctor(A, "posplusOurId", P.address);
   },
   async "refused: a thousand connections, and selling goes on"() {
     const crowd = spawn("ip", ["netns", "exec", P.name, process.execPath, "--input-type=module", "-e", `

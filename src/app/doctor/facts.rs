@@ -28,6 +28,38 @@ pub(in super::super) struct AgentFacts {
     pub(in super::super) listening: Option<u16>,
     pub(in super::super) alerts: Vec<AlertFact>,
     pub(in super::super) peers: Vec<PeerFacts>,
+    /// Whether POSPlus is let in (`posplus.enabled`).
+    pub(in super::super) posplus_enabled: bool,
+    /// From where (`posplus.allow`).
+    pub(in super::super) posplus_allow: Vec<IpAddr>,
+    /// POSPlus tills that are connected, or announce themselves.
+    pub(in super::super) posplus: Vec<PosplusFacts>,
+    /// Who was refused lately.
+    pub(in super::super) posplus_refused: Vec<PosplusRefused>,
+}
+
+/// A POSPlus till.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in super::super) struct PosplusFacts {
+    /// Its posId.
+    pub(in super::super) id: String,
+    /// What people call it.
+    pub(in super::super) name: String,
+    pub(in super::super) address: Option<SocketAddr>,
+    pub(in super::super) online: bool,
+    /// What came of the last try to connect.
+    pub(in super::super) detail: Option<String>,
+}
+
+/// A connection as POSPlus makes it, that was refused.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in super::super) struct PosplusRefused {
+    pub(in super::super) address: IpAddr,
+    /// As the counters of the mesh call it.
+    pub(in super::super) cause: String,
+    pub(in super::super) seconds_ago: u64,
 }
 
 /// A raised alert.

@@ -6,11 +6,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::facts::{AgentFacts, Facts, Firewall, Outcome, PeerFacts, Probe, SystemFacts};
-use super::texts;
+use super::{posplus, texts};
 use crate::api::Finding;
 
 /// mDNS has had time to hear the others.
-const HEARD_WITHIN_MS: u64 = 15_000;
+pub(super) const HEARD_WITHIN_MS: u64 = 15_000;
 /// With less than this a sale cannot be stored for sure.
 const DISK_BYTES_MIN: u64 = 8 << 20;
 
@@ -27,6 +27,7 @@ pub(in super::super) fn judge(facts: &Facts) -> Vec<Finding> {
             let explained = !links.is_empty();
             findings.extend(links);
             findings.extend(alerts(agent, system, explained));
+            findings.extend(posplus::posplus(agent, system));
         }
         None => {
             findings.push(finding("noAgent", "", facts.absence.as_deref().unwrap_or_default()));
@@ -46,7 +47,7 @@ pub(in super::super) fn judge(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-fn finding(code: &str, subject: &str, detail: &str) -> Finding {
+pub(super) fn finding(code: &str, subject: &str, detail: &str) -> Finding {
     let (severity, messages) = texts::of(code);
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     Finding {
@@ -154,7 +155,7 @@ fn networks(system: &SystemFacts) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::facts::{AlertFact, Holder, Network};
+    use super::super::facts::{AlertFact, Holder, Network, PosplusFacts, PosplusRefused};
     use super::*;
 
     fn system() -> SystemFacts {
@@ -245,6 +246,53 @@ mod tests {
         let facts = Facts { agent: None, absence: None, system: SystemFacts { holders: hidden, ..system() } };
         let found: Vec<String> = judge(&facts).into_iter().map(|finding| finding.code).collect();
         assert_eq!(found, ["noAgent", "apiPortInUse"]);
+    }
+
+    #[test]
+    fn why_a_posplus_till_is_not_connected_is_told_apart() {
+        let at = |ip: &str| format!("{ip}:3030").parse::<SocketAddr>().unwrap();
+        let till = |ip: &str| PosplusFacts {
+            id: "POS-P1".into(),
+            name: "Caisse".into(),
+            address: Some(at(ip)),
+            ..PosplusFacts::default()
+        };
+        let refused = |ip: &str, cause: &str| PosplusRefused {
+            address: ip.parse().unwrap(),
+            cause: cause.into(),
+            seconds_ago: 9,
+        };
+        let mut off = agent(Vec::new());
+        assert_eq!(codes(off.clone(), system()), [""; 0]);
+        off.posplus = vec![till("192.168.1.30")];
+        off.posplus_refused = vec![refused("192.168.1.30", "posplus-off"), refused("192.168.1.31", "posplus-off")];
+        assert_eq!(codes(off.clone(), system()), ["posplusOff"; 2], "one by its name, one by its address");
+
+        let mut on = AgentFacts { posplus_enabled: true, posplus_allow: vec!["192.168.1.30".parse().unwrap()], ..off };
+        on.posplus_refused =
+            vec![refused("192.168.1.31", "posplus-address"), refused("192.168.1.30", "posplus-our-id")];
+        assert_eq!(codes(on.clone(), system()), ["posplusNotConnected", "posplusNotAllowed", "posplusOurId"]);
+        on.posplus_refused.clear();
+        on.posplus[0].online = true;
+        assert_eq!(codes(on.clone(), system()), [""; 0]);
+
+        // One that is dialled says why; one of which nothing is heard, after a while.
+        on.posplus[0].online = false;
+        let silent = dialled("192.168.1.30:3030", Outcome::Refused, None);
+        let why = |agent: &AgentFacts| {
+            judge(&Facts { agent: Some(agent.clone()), absence: None, system: silent.clone() })[0]
+                .detail
+                .clone()
+                .unwrap()
+        };
+        assert_eq!(posplus::posplus_away(&on), [at("192.168.1.30")]);
+        assert!(why(&on).contains("POSPlus does not run on it"), "{}", why(&on));
+        on.posplus.clear();
+        assert!(why(&on).starts_with("192.168.1.30:3030 is in posplus.allow: the box is there"), "{}", why(&on));
+        on.running_ms = 1_000;
+        assert_eq!(codes(on.clone(), system()), [""; 0]);
+        on.posplus = vec![till("192.168.1.40")];
+        assert_eq!(codes(on, system()), ["posplusNotAllowed"]);
     }
 
     #[test]

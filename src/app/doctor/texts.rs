@@ -12,7 +12,7 @@ struct Own {
     ar: &'static str,
 }
 
-static OWN: [Own; 10] = [
+static OWN: [Own; 14] = [
     Own {
         code: "noAgent",
         severity: Severity::Critical,
@@ -68,6 +68,34 @@ static OWN: [Own; 10] = [
         en: "Tills reach each other and do not hear each other by mDNS: the network filters multicast. Allow it (IGMP snooping, Wi-Fi client isolation), or list the tills under peers; known tills stay linked.",
         fr: "Les caisses se joignent mais ne s'entendent pas par mDNS : le réseau filtre le multicast. Autorisez-le (IGMP snooping, isolation Wi-Fi) ou inscrivez les caisses sous peers ; celles qui sont connues restent liées.",
         ar: "الصناديق متصلة لكنها لا تسمع بعضها عبر mDNS: الشبكة تمنع البث المتعدد. اسمح به (IGMP snooping وعزل عملاء الواي فاي) أو اذكر الصناديق تحت peers؛ وتبقى المعروفة متصلة.",
+    },
+    Own {
+        code: "posplusNotConnected",
+        severity: Severity::Warning,
+        en: "A POSPlus till is not connected. Check that it is on, that POSPlus runs on it, its network and its firewall (TCP 3030). If it has been replaced for good, take its address out of posplus.allow.",
+        fr: "Une caisse POSPlus n'est pas connectée. Vérifiez qu'elle est allumée, que POSPlus y tourne, son réseau et son pare-feu (TCP 3030). Si elle est remplacée pour de bon, retirez son adresse de posplus.allow.",
+        ar: "أحد صناديق POSPlus غير متصل. تحقق من أنه مشغل وأن POSPlus يعمل عليه ومن شبكته وجدار حمايته (TCP 3030). إذا استُبدل نهائيا، احذف عنوانه من posplus.allow.",
+    },
+    Own {
+        code: "posplusOff",
+        severity: Severity::Warning,
+        en: "A POSPlus till is on the network, and this till lets none in: posplus.enabled is off. While POSPlus tills are in the shop, turn it on and name their addresses in posplus.allow.",
+        fr: "Une caisse POSPlus est sur le réseau et cette caisse n'en accepte aucune : posplus.enabled est désactivé. Tant qu'il y a des caisses POSPlus, activez-le et inscrivez leurs adresses dans posplus.allow.",
+        ar: "يوجد صندوق POSPlus على الشبكة وهذا الصندوق لا يقبل أيا منها: posplus.enabled متوقف. ما دامت صناديق POSPlus في المحل، شغّله واذكر عناوينها في posplus.allow.",
+    },
+    Own {
+        code: "posplusNotAllowed",
+        severity: Severity::Warning,
+        en: "A POSPlus till is on the network, and its address is not in posplus.allow. If it is one of this shop, add the address to the config of every till; if nobody knows it, look for what it is.",
+        fr: "Une caisse POSPlus est sur le réseau et son adresse n'est pas dans posplus.allow. Si elle est de ce magasin, ajoutez l'adresse à la configuration de chaque caisse ; si personne ne la connaît, cherchez ce que c'est.",
+        ar: "يوجد صندوق POSPlus على الشبكة وعنوانه غير مذكور في posplus.allow. إن كان من هذا المحل فأضف العنوان إلى إعدادات كل صندوق؛ وإن لم يعرفه أحد فابحث عن حقيقته.",
+    },
+    Own {
+        code: "posplusOurId",
+        severity: Severity::Warning,
+        en: "A POSPlus till has the posId of one of our tills and is not let in. Give one of the two another posId in its pos-config.json, and restart it.",
+        fr: "Une caisse POSPlus a le posId d'une de nos caisses et n'est pas acceptée. Donnez un autre posId à l'une des deux dans son pos-config.json, puis redémarrez-la.",
+        ar: "لأحد صناديق POSPlus نفس posId لأحد صناديقنا ولذلك لا يُقبل. أعط أحدهما posId آخر في ملفه pos-config.json ثم أعد تشغيله.",
     },
     Own {
         code: "diskFull",

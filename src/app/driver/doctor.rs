@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 
 use tokio::sync::oneshot;
 
-use super::super::doctor::{self, AgentFacts, AlertFact, Facts, PeerFacts, Place};
+use super::super::doctor::{self, AgentFacts, AlertFact, Facts, PeerFacts, Place, PosplusFacts};
 use super::Driver;
 use crate::api::{CommandError, Diagnosis};
 use crate::discovery::TargetKey;
@@ -20,11 +20,12 @@ impl Driver {
             let place = {
                 let config = config.lock().unwrap_or_else(PoisonError::into_inner);
                 let away = agent.peers.iter().filter(|peer| !peer.linked);
+                let away = away.flat_map(|peer| peer.addresses.iter().copied()).chain(doctor::posplus_away(&agent));
                 Place {
                     mesh_port: config.config().p2p.port,
                     api_port: config.config().api.listen.port(),
                     folder: config.path().parent().map(ToOwned::to_owned).unwrap_or_default(),
-                    dial: away.flat_map(|peer| peer.addresses.iter().copied()).collect(),
+                    dial: away.collect(),
                 }
             };
             let facts = Facts { agent: Some(agent), absence: None, system: doctor::gather(&place) };
@@ -41,6 +42,7 @@ impl Driver {
             subject: alert.subject,
             detail: alert.detail,
         });
+        let door = self.config.lock().unwrap_or_else(PoisonError::into_inner).config().posplus.clone();
         AgentFacts {
             running_ms: now,
             enabled: self.enabled,
@@ -48,7 +50,24 @@ impl Driver {
             listening: self.listening,
             alerts: told.collect(),
             peers: self.peers_known(),
+            posplus_enabled: self.posplus.is_some(),
+            posplus_allow: door.allow,
+            posplus: self.posplus_known(),
+            posplus_refused: self.doorstep.refusals(now),
         }
+    }
+
+    /// POSPlus tills: those that are let in, or all that announce themselves, where none is.
+    fn posplus_known(&self) -> Vec<PosplusFacts> {
+        let Some(posplus) = &self.posplus else { return self.doorstep.found() };
+        let facts = posplus.peers().into_iter().map(|peer| PosplusFacts {
+            address: peer.address.parse().ok(),
+            id: peer.id,
+            name: peer.name,
+            online: peer.online,
+            detail: peer.detail,
+        });
+        facts.collect()
     }
 
     /// Tills that are linked, and all addresses where one should be.

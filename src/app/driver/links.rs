@@ -43,6 +43,7 @@ impl Driver {
             },
             MeshEvent::LinkDown { link, end } => self.on_link_down(LinkId(link.0), &end),
             MeshEvent::Posplus(link) => {
+                self.doorstep.linked(link.addr.ip());
                 if let Some(posplus) = &self.posplus {
                     posplus.tell(News::Link(link));
                 }
@@ -62,6 +63,7 @@ impl Driver {
             }
             MeshEvent::Refused { addr, why, times } => {
                 warn!(peer = %addr, "P2P: refused {addr} ({times} times): {why}");
+                self.doorstep.refused(self.uptime.ms(), addr.ip(), &why);
                 self.alert_refused(&addr.ip().to_string(), &why);
             }
         }

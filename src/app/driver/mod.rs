@@ -5,6 +5,7 @@ mod board;
 mod carry;
 mod commands;
 mod doctor;
+mod doorstep;
 mod links;
 mod look;
 pub(super) mod memory;
@@ -37,6 +38,7 @@ use crate::store::{Counts, Remember, RememberedPeer, Request, RosterEntry, Store
 use crate::sync::{Input, LinkId, Replica, SnapshotProgress};
 use crate::wire::hello::Hello;
 
+use doorstep::Doorstep;
 use memory::Memory;
 use upkeep::Upkeep;
 
@@ -113,6 +115,8 @@ pub(super) struct Driver {
     memory: Memory,
     upkeep: Upkeep,
     posplus: Option<Posplus>,
+    /// Those that are not let in.
+    doorstep: Doorstep,
     /// Ends of origins that have been told of.
     closes: Closes,
     /// The snapshot that is being taken.
@@ -211,6 +215,7 @@ impl Driver {
             memory: Memory::default(),
             upkeep: parts.upkeep,
             posplus: parts.posplus,
+            doorstep: Doorstep::default(),
             closes: parts.closes,
             snapshot: None,
             answers,
@@ -354,6 +359,7 @@ impl Driver {
             }
         }
         self.candidates.on_discovery(&event);
+        self.doorstep.on_discovery(&event);
         if let Some(posplus) = &self.posplus {
             posplus.tell(News::Discovery(event));
         }
