@@ -63,8 +63,8 @@ pub use guard::Tokens;
 pub use log::LogRing;
 pub use shop::{TillAlert, TillCounts, TillLink, TillSummary, TillView};
 pub use status::{
-    AgentStatus, Alert, BoardStatus, BootReason, Integrity, Peer, PeerState, PendingTill, PosplusCounts, PosplusPeer,
-    Severity, Snapshot, Words,
+    AgentStatus, Alert, BoardStatus, BootReason, Integrity, Peer, PeerState, PendingTill, PosplusCounts,
+    PosplusDiffers, PosplusPeer, Severity, Snapshot, Words,
 };
 pub use traffic::Traffic;
 

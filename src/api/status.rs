@@ -9,8 +9,9 @@ use axum::extract::State;
 use serde::{Serialize, Serializer};
 use tokio::time::timeout;
 
+use crate::model::amount::Quantity;
 use crate::model::clock::ClockQuality;
-use crate::model::id::{BootId, Origin, StoreId, TillId};
+use crate::model::id::{BootId, Origin, StoreId, TillId, Uuid};
 use crate::model::op::Seq;
 use crate::store::Counts;
 
@@ -258,6 +259,30 @@ pub struct PosplusPeer {
     pub detail: Option<String>,
     /// What has gone over the connection.
     pub counts: PosplusCounts,
+    /// Products of which it and we had other quantities, and nobody could tell why: the newest of the last day, at most
+    /// 20. Ours stayed, and it was told so: somebody should count them.
+    pub stock_differs: Vec<PosplusDiffers>,
+}
+
+/// A product of which a POSPlus till had another quantity.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct PosplusDiffers {
+    /// Its id.
+    pub product_id: Uuid,
+    /// Its sku.
+    pub sku: String,
+    /// Its name.
+    pub name: String,
+    /// How many the POSPlus till had.
+    pub theirs: Quantity,
+    /// How many there were here, which both have now.
+    pub ours: Quantity,
+    /// When that was seen.
+    #[serde(rename = "at", serialize_with = "as_time")]
+    #[cfg_attr(test, schemars(with = "Time"))]
+    pub at_ms: u64,
 }
 
 /// What has gone over the connections with a POSPlus till since the start.

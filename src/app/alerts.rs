@@ -46,6 +46,7 @@ pub(super) enum Code {
     UnauthenticatedPeer,
     OverRefund,
     NegativeStock,
+    PosplusStock,
 }
 
 /// How pressing an alert is.
@@ -126,6 +127,7 @@ impl Code {
             Self::UnauthenticatedPeer => "unauthenticatedPeer",
             Self::OverRefund => "overRefund",
             Self::NegativeStock => "negativeStock",
+            Self::PosplusStock => "posplusStock",
         }
     }
 
@@ -266,7 +268,7 @@ impl Cause {
 mod tests {
     use super::*;
 
-    const ALL: [Code; 29] = [
+    const ALL: [Code; 30] = [
         Code::Disconnected,
         Code::PeerUnreachable,
         Code::PortInUse,
@@ -296,6 +298,7 @@ mod tests {
         Code::UnauthenticatedPeer,
         Code::OverRefund,
         Code::NegativeStock,
+        Code::PosplusStock,
     ];
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{Code, Texts};
 
 /// One entry a code.
-pub(super) static TEXTS: [(Code, Texts); 29] = [
+pub(super) static TEXTS: [(Code, Texts); 30] = [
     (
         Code::Disconnected,
         Texts {
@@ -234,6 +234,14 @@ pub(super) static TEXTS: [(Code, Texts); 29] = [
             en: "More of a product was sold than was in stock. Selling goes on; count the product's stock.",
             fr: "Un produit a été vendu au-delà du stock. La vente continue ; comptez le stock de ce produit.",
             ar: "بيع من منتج أكثر مما في المخزون. البيع مستمر؛ اجرد مخزون هذا المنتج.",
+        },
+    ),
+    (
+        Code::PosplusStock,
+        Texts {
+            en: "A POSPlus till had another quantity of a product, and nobody can tell why. This shop's quantity stays on both: count the product.",
+            fr: "Une caisse POSPlus avait une autre quantité d'un produit, sans qu'on puisse dire pourquoi. La quantité d'ici reste sur les deux : comptez le produit.",
+            ar: "كانت لدى صندوق POSPlus كمية أخرى من منتج ولا يمكن معرفة السبب. تبقى كمية هذا المحل على الاثنين: اجرد المنتج.",
         },
     ),
 ];

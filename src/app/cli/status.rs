@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
 use super::client::{Agent, AgentError, Target};
+use crate::model::amount::Quantity;
 
 /// Shown where something is not known.
 pub(super) const UNKNOWN: &str = "-";
@@ -147,6 +148,16 @@ struct PosplusView {
     last_seen: Option<Timestamp>,
     detail: Option<String>,
     counts: PosplusCountsView,
+    stock_differs: Vec<DiffersView>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct DiffersView {
+    sku: String,
+    name: String,
+    theirs: Quantity,
+    ours: Quantity,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -199,6 +210,12 @@ impl StatusView {
         if !self.posplus.is_empty() {
             text.push('\n');
             text.push_str(&columns(&self.posplus_rows()));
+            let differs =
+                self.posplus.iter().flat_map(|till| till.stock_differs.iter().map(move |differs| (till, differs)));
+            for (till, DiffersView { sku, name, theirs, ours }) in differs {
+                let line = format!("To count: {sku} {name}; {} had {theirs}, here were {ours}", till.id);
+                let _ = writeln!(text, "{}", clean(&line));
+            }
         }
         text
     }
@@ -356,7 +373,8 @@ mod tests {
     fn posplus_tills_are_shown_with_why_one_does_not_connect() {
         let till = |online: bool, detail: Option<&str>| {
             json!({"id": "POS-P1", "name": "Caisse", "address": "10.0.0.9:3030", "online": online, "speaker": online, "detail": detail,
-                "lastSeen": "2026-11-22T09:03:19.500Z", "counts": {"ticketsIn": 3, "ticketsOut": 4, "ignored": 5, "refused": 6}})
+                "lastSeen": "2026-11-22T09:03:19.500Z", "counts": {"ticketsIn": 3, "ticketsOut": 4, "ignored": 5, "refused": 6},
+                "stockDiffers": [{"sku": "CAF", "name": "Café", "theirs": 40, "ours": 38.5}]})
         };
         let table = view(json!({"posplus": [till(true, None), till(false, Some("not allowed"))]})).table();
         assert!(
@@ -364,6 +382,7 @@ mod tests {
             "{table}"
         );
         assert!(table.contains("offline (not allowed)"), "{table}");
+        assert!(table.contains("To count: CAF Café; POS-P1 had 40, here were 38.5\n"), "{table}");
     }
 
     #[test]

@@ -6,12 +6,14 @@ use super::super::alerts::{self, Code};
 use super::super::clock;
 use super::super::posplus::Posplus;
 use super::{Driver, Link};
-use crate::api::{Alert, Peer, PeerState, PendingTill, Snapshot, Traffic, Words};
+use crate::api::{Alert, Peer, PeerState, PendingTill, PosplusPeer, Snapshot, Traffic, Words};
 use crate::board::led::{Facts, LedState};
 use crate::model::clock::ClockQuality;
 use crate::model::id::TillId;
 use crate::sync::PeerView;
 
+/// Products that an alert names.
+const DIFFERING_NAMED: usize = 5;
 /// Status is published at most this often, in milliseconds.
 const PUBLISH_EVERY_MS: u64 = 200;
 
@@ -47,6 +49,7 @@ impl Driver {
             for peer in &peers {
                 let cause = format!("{} \"{}\" at {}", peer.id, peer.name, peer.address);
                 self.alerts.set(now, wall.wall_ms, Code::UnauthenticatedPeer, &peer.id, peer.online.then_some(cause));
+                self.alerts.set(now, wall.wall_ms, Code::PosplusStock, &peer.id, differing(peer));
             }
             posplus.linked(tills.iter().copied().filter(|till| online(*till)).collect());
         }
@@ -149,6 +152,16 @@ impl Driver {
             bytes_received: link.map_or(0, |l| l.handle.traffic().1),
         }
     }
+}
+
+/// The products of which a POSPlus till had other quantities.
+fn differing(peer: &PosplusPeer) -> Option<String> {
+    let told = peer.stock_differs.iter().take(DIFFERING_NAMED);
+    let told: Vec<String> =
+        told.map(|p| format!("{} {}: {} there, {} here", p.sku, p.name, p.theirs, p.ours)).collect();
+    let more = peer.stock_differs.len().saturating_sub(DIFFERING_NAMED);
+    let rest = if more > 0 { format!("; {more} more") } else { String::new() };
+    (!told.is_empty()).then(|| told.join("; ") + &rest)
 }
 
 fn tell(alert: &alerts::Alert) -> Alert {

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::info;
 
 use super::clock::{self, Uptime};
-use crate::api::{PosplusCounts, PosplusPeer};
+use crate::api::{PosplusCounts, PosplusDiffers, PosplusPeer};
 use crate::config::PosPlus;
 use crate::discovery::{DiscoveryEvent, Kin};
 use crate::mesh::{DIAL_AFTER, MeshHandle, PosplusLink, Refused};
@@ -32,6 +32,9 @@ const SERVICES_MAX: usize = 64;
 const REDIAL_MAX_MS: u64 = 5_000;
 /// How often it is looked whom to dial.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// For how long it is shown that a quantity differed: a person counts the shelf meanwhile.
+const DIFFERS_MS: u64 = 24 * 3_600_000;
 
 /// What the driver hears.
 #[derive(Debug)]
@@ -56,6 +59,8 @@ pub(super) struct PeerStatus {
     /// Why it is not connected.
     pub(super) detail: Option<String>,
     pub(super) counts: PosplusCounts,
+    /// The oldest first.
+    pub(super) differs: Vec<PosplusDiffers>,
 }
 
 /// What all conversations share.
@@ -128,6 +133,7 @@ impl Posplus {
     /// All POSPlus tills, for the status.
     pub(super) fn peers(&self) -> Vec<PosplusPeer> {
         let all = self.status.borrow();
+        let lately = clock::now().wall_ms.saturating_sub(DIFFERS_MS);
         let shown = all.values().map(|peer| PosplusPeer {
             id: peer.pos_id.clone(),
             name: peer.pos_name.clone(),
@@ -139,6 +145,7 @@ impl Posplus {
             last_seen_ms: peer.last_seen_ms,
             detail: peer.detail.clone(),
             counts: peer.counts,
+            stock_differs: peer.differs.iter().rev().filter(|seen| seen.at_ms > lately).cloned().collect(),
         });
         shown.collect()
     }
@@ -285,6 +292,7 @@ fn show_absent(context: &Context, pos_id: &str, address: SocketAddr, why: &str) 
             last_seen_ms: wall_ms,
             detail: None,
             counts: PosplusCounts::default(),
+            differs: Vec::new(),
         });
         let changed = !peer.online && peer.detail.as_deref() != Some(why);
         if changed {

@@ -130,6 +130,7 @@ impl Peer {
             last_seen_ms: wall_ms,
             detail: None,
             counts: Counts::default(),
+            differs: Vec::new(),
         };
         Self {
             seat: Seat::new(context.till, now),

@@ -8,6 +8,7 @@ use tracing::{debug, warn};
 
 use super::super::lately::Due;
 use super::{NOTE_EVERY_MS, Peer};
+use crate::api::PosplusDiffers;
 use crate::app::clock;
 use crate::model::amount::Quantity;
 use crate::model::id::Uuid;
@@ -25,6 +26,8 @@ const LISTED_MAX: usize = 20_000;
 const LIST_BATCH: usize = 64;
 /// Messages whose ids are remembered: each comes on both of two connections.
 const IDS_MAX: usize = 4_096;
+/// Products that are shown as having differed.
+const DIFFERS_MAX: usize = 20;
 /// Slack for zones and clocks where a till asks what has changed since a time.
 const SINCE_SLACK_MS: u64 = 24 * 3_600_000;
 
@@ -202,19 +205,14 @@ impl Peer {
     /// Asks the store to take something in; what is wrong with it is counted and said.
     pub(super) async fn ask(&mut self, said: PosSaid) -> Option<PosHeard> {
         let taken = take(&self.context.store, &self.pos_id, said).await;
-        self.judge(taken)
+        self.judge(taken).await
     }
 
-    fn judge(&mut self, taken: Result<PosHeard, StoreError>) -> Option<PosHeard> {
+    async fn judge(&mut self, taken: Result<PosHeard, StoreError>) -> Option<PosHeard> {
         match taken {
             Ok(heard) => {
                 if let Some(theirs) = heard.differs {
-                    self.status.counts.stock_conflicts += 1;
-                    warn!(
-                        peer = %self.pos_id,
-                        "P2P: POSPlus till {} has {theirs} of product {:?}, here are {}: nobody can tell why; ours stays",
-                        self.pos_id, heard.product, heard.stock
-                    );
+                    self.differs(&heard, theirs).await;
                 }
                 Some(heard)
             }
@@ -225,6 +223,30 @@ impl Peer {
             }
             Err(_) => None,
         }
+    }
+
+    /// Shows a quantity that nobody can explain.
+    async fn differs(&mut self, heard: &PosHeard, theirs: Quantity) {
+        let Some(product_id) = heard.product else { return };
+        let pos_id = self.pos_id.clone();
+        let read = self.context.store.read(move |reader| reader.posplus_product(&pos_id, product_id)).await;
+        let (sku, name) = match read {
+            Ok(Some((product, _))) => (product.sku, product.name),
+            _ => (product_id.to_string(), String::new()),
+        };
+        warn!(
+            peer = %self.pos_id,
+            "P2P: POSPlus till {} has {theirs} of {sku} {name:?}, here are {}: nobody can tell why; ours stays",
+            self.pos_id, heard.stock
+        );
+        let status = &mut self.status;
+        status.counts.stock_conflicts += 1;
+        status.differs.retain(|seen| seen.product_id != product_id);
+        if status.differs.len() >= DIFFERS_MAX {
+            status.differs.remove(0);
+        }
+        let at_ms = clock::now().wall_ms;
+        status.differs.push(PosplusDiffers { product_id, sku, name, theirs, ours: heard.stock, at_ms });
     }
 
     async fn product(&mut self, product: PosProduct, message: &str) {
@@ -315,7 +337,7 @@ impl Peer {
             // Together, so that they are committed together.
             let taken = join_all(asked.into_iter().map(|said| take(&store, &pos_id, said))).await;
             for (product, taken) in some.iter().zip(taken) {
-                if let Some(heard) = self.judge(taken) {
+                if let Some(heard) = self.judge(taken).await {
                     self.settle(product.row, product.stock, heard).await;
                 }
             }
