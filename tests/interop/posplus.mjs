@@ -60,9 +60,8 @@ function launch(b, command, env = {}) {
 }
 
 async function end(b, signal = "SIGKILL") {
-  if (!b.child || b.child.exitCode !== null) return;
-  b.child.kill(signal);
-  await b.child.ended;
+  b.child?.kill(signal);
+  await b.child?.ended;
   b.child = null;
 }
 
@@ -80,8 +79,8 @@ const theirs = (b, id, more) => { b.pos = id; b.more = more; };
 function start(b, ...more) {
   if (b.ours) return launch(b, [agent, "run", "--data-dir", b.data]);
   const standin = fileURLToPath(new URL("standin.mjs", import.meta.url));
-  launch(b, [process.execPath, standin, "--id", b.pos, "--name", `POSPlus ${b.name}`, "--address", b.address, "--port", "3030",
-    "--control", "8080", "--data", join(b.data, "till.json"), ...(b.more ?? []), ...more]);
+  launch(b, [process.execPath, standin, "--id", b.pos, "--name", `POSPlus ${b.name}`, "--address", b.address,
+    "--control", "8080", "--data", join(b.data, "posplus.db"), ...(b.more ?? []), ...more]);
 }
 
 async function call(b, method, path, body) {
@@ -112,19 +111,34 @@ async function until(what, seconds, check) {
   }
 }
 
+/// Waits until `check` holds for all of some tills at once; since when it has held for each: { name: seconds }. A check says what it saw.
+async function sides(what, seconds, among, check) {
+  const began = performance.now();
+  for (const times = {}; ;) {
+    const seen = await Promise.all(among.map((b) => check(b).catch((error) => String(error.message))));
+    const now = (performance.now() - began) / 1000;
+    among.forEach((b, n) => { if (seen[n] === true) times[b.name] ??= now; else delete times[b.name]; });
+    if (seen.every((one) => one === true)) return times;
+    if (now > seconds) throw new Error(`not within ${seconds} s: ${what} (${among.map((b, n) => `${b.name}: ${seen[n]}`).join(", ")})`);
+    await sleep(40);
+  }
+}
+/// As it is printed: name=seconds for each side.
+const show = (times) => Object.entries(times).map(([name, t]) => `${name}=${t.toFixed(2)}`).join(" ");
+const shown = (parts) => Object.entries(parts).map(([what, times]) => `${what}: ${show(times)}`).join("; ");
+
 const need = (holds, what) => { if (!holds) throw new Error(what); };
 
 async function product(b, sku) {
-  if (!b.ours) return (await state(b)).products[sku];
+  if (!b.ours) return call(b, "GET", `/product/${encodeURIComponent(sku)}`);
   const items = (await call(b, "GET", `/v1/products?sku=${encodeURIComponent(sku)}`)).items;
   return items[0];
 }
-async function stockOf(b, sku) { return b.ours ? (await product(b, sku))?.stock : (await state(b)).products[sku]?.stock; }
+async function stockOf(b, sku) { return (await product(b, sku))?.stock; }
 const everywhere = (sku, quantity, seconds, among = all()) =>
-  until(`${sku} is ${quantity} on ${among.map((b) => b.name)}`, seconds, async () => {
-    const found = await Promise.all(among.map((b) => stockOf(b, sku)));
-    if (found.every((n) => n === quantity)) return true;
-    throw new Error(`stock ${found}`);
+  sides(`${sku} is ${quantity}`, seconds, among, async (b) => {
+    const found = await stockOf(b, sku);
+    return found === quantity || `stock ${found}`;
   });
 
 async function sell(b, sku, quantity) {
@@ -147,16 +161,13 @@ function sellInside(b, sku, quantity) {
 
 /// A sale of a POSPlus till is one record on each of ours.
 const soldBy = (b, number, among, seconds = target.ticket) =>
-  until(`${number} of ${b.pos} is once on ${among.map((till) => till.name)}`, seconds, async () => {
-    for (const till of among) {
-      const { items } = await call(till, "GET", `/v1/tickets?limit=500&posId=${b.pos}`);
-      const times = items.filter((t) => t.number === number).length;
-      if (times !== 1) throw new Error(`${till.name} has ${times}`);
-    }
-    return true;
+  sides(`${number} of ${b.pos} is once there`, seconds, among, async (till) => {
+    const { items } = await call(till, "GET", `/v1/tickets?limit=500&posId=${b.pos}`);
+    const times = items.filter((t) => t.number === number).length;
+    return times === 1 || `${times} times`;
   });
 async function tickets(b) {
-  if (!b.ours) return (await state(b)).tickets.map((t) => t.ticketNumber);
+  if (!b.ours) return call(b, "GET", "/tickets");
   const found = [];
   for (let after = ""; after !== null;) {
     const page = await call(b, "GET", `/v1/tickets?limit=500${after && `&after=${after}`}`);
@@ -166,15 +177,17 @@ async function tickets(b) {
   return found;
 }
 const once = (number, seconds, among) =>
-  until(`${number} is once on ${among.map((b) => b.name)}`, seconds, async () => {
-    const lists = await Promise.all(among.map(tickets));
-    const times = lists.map((list) => list.filter((n) => n === number).length);
-    if (times.every((n) => n === 1)) return true;
-    throw new Error(`times: ${times}`);
+  sides(`${number} is once there`, seconds, among, async (b) => {
+    const times = (await tickets(b)).filter((n) => n === number).length;
+    return times === 1 || `${times} times`;
   });
 
 /// What POSPlus wants of itself, in seconds: a product or its stock on another till, a ticket, a thousand products, a link after discovery.
+/// Missed is failed. TILLMESH_SLACK, a factor, is for machines that do other things beside.
+const slack = Number(process.env.TILLMESH_SLACK ?? 1);
 const target = { product: 2, ticket: 5, thousand: 10, connected: 2 };
+for (const name in target) target[name] *= slack;
+if (slack !== 1) console.log(`TILLMESH_SLACK=${slack}: targets are that many times POSPlus's own`);
 const full = process.env.TILLMESH_FULL === "1";
 let slowest = 0;
 const all = () => Object.values(boxes).filter((b) => b.child);
@@ -183,7 +196,9 @@ const all = () => Object.values(boxes).filter((b) => b.child);
 
 const A = box("a", 1), B = box("b", 2), P = box("p", 11), Q = box("q", 12);
 const stranger = box("x", 66);
-ours(A, { enabled: true, allow: [P.address, Q.address], userId: 1, sessionId: 1 });
+/// More addresses from which A takes connections.
+const crowd = Array.from({ length: 11 }, (_, n) => `10.77.0.${100 + n}`);
+ours(A, { enabled: true, allow: [P.address, Q.address, ...crowd], userId: 1, sessionId: 1 });
 ours(B, { enabled: true, allow: [P.address, Q.address], userId: 1, sessionId: 1 });
 theirs(P, "POS-P1", ["--first", "1"]);
 theirs(Q, "POS-Q1", ["--first", "500", "--order", "stock-first"]);
@@ -213,13 +228,10 @@ const steady = () => until("all are connected, and stay so", 30, async () => {
   return (await whole()) && (await links()) === before;
 });
 const same = (sku, field, value, seconds = target.product) =>
-  until(`${field} of ${sku} is ${value} everywhere`, seconds, async () => {
-    for (const b of all()) {
-      const item = await product(b, sku);
-      const found = b.ours && field === "price" ? item?.price / 1000 : item?.[field];
-      if (found !== value) throw new Error(`${b.name} has ${found}`);
-    }
-    return true;
+  sides(`${field} of ${sku} is ${value}`, seconds, all(), async (b) => {
+    const item = await product(b, sku);
+    const found = b.ours && field === "price" ? item?.price / 1000 : item?.[field];
+    return found === value || `${found}`;
   });
 const word = (b, type, action, data) =>
   JSON.stringify({ id: randomUUID(), type, action, data, timestamp: new Date().toISOString(), sourcePos: b.pos });
@@ -227,6 +239,14 @@ const word = (b, type, action, data) =>
 const script = (b, code) => execFileSync("ip", ["netns", "exec", b.name, process.execPath, "--input-type=module", "-e",
   `import { WebSocket } from "ws"; ${code}`], { cwd: fileURLToPath(new URL(".", import.meta.url)), timeout: 60_000 }).toString().trim();
 const logOf = (b) => readFileSync(join(folder, `${b.name}.log`), "utf8");
+/// Whether P and Q reach each other; both are to be down meanwhile.
+let apart = false;
+function keepApart(on) {
+  if (on === apart) return;
+  apart = on;
+  for (const [b, other] of [[P, Q], [Q, P]]) sh("ip", "netns", "exec", b.name, "ip", "route", on ? "add" : "del", "blackhole", `${other.address}/32`);
+}
+
 /// What `tillmesh doctor` finds with this code about a till or an address; it finds something, and its exit code says so.
 function doctor(b, code, subject) {
   const asked = spawnSync("ip", ["netns", "exec", b.name, agent, "doctor", "--json", "--data-dir", b.data], { encoding: "utf8" });
@@ -309,37 +329,37 @@ const scenarios = {
     await call(A, "PUT", `/v1/products/${id}`, { sku: "CAF", name: "Café", price: 5000 });
     const ours = await same("CAF", "price", 5);
     await call(A, "POST", `/v1/products/${id}/stock`, { id: randomUUID(), type: "in", quantity: 100 });
-    return secs(theirs, ours, await everywhere("CAF", 100, target.product));
+    return shown({ "of P": theirs, "of A": ours, "stock of A": await everywhere("CAF", 100, target.product) });
   },
   async "check 3: a sale of 2 x Café, cash 10 DT, on A is in P's history, and one of P's in A's"() {
     const number = await sell(A, "CAF", 2);
     const there = await once(number, target.ticket, [B, P, Q]);
-    const ticket = (await state(P)).tickets.find((t) => t.ticketNumber === number);
+    const [ticket] = await call(P, "GET", `/tickets/${number}`);
     const [line, payment] = [ticket.lines[0], ticket.payments[0]];
     need(line.quantity === 2 && line.unitPrice === 5 && payment.method === "cash" && payment.amount === 10, JSON.stringify(ticket));
     need(ticket.userId === 1 && ticket.sessionId === 1 && ticket.totalAmount === 10, JSON.stringify(ticket));
     const { ticketNumber } = await order(P, "/sell", { sku: "CAF", quantity: 2 });
     const here = await soldBy(P, ticketNumber, [A, B]);
-    await everywhere("CAF", 96, target.product);
-    return secs(there, here);
+    const stock = await everywhere("CAF", 96, target.product);
+    return shown({ "sold on A": there, "sold on P": here, stock });
   },
   async "check 4: five sold are five less everywhere: on A, on P, on Q that says the quantity first"() {
-    const times = [];
+    const times = {};
     for (const [b, left] of [[A, 91], [P, 86], [Q, 81]]) {
       if (b.ours) await sell(b, "CAF", 5); else await order(b, "/sell", { sku: "CAF", quantity: 5 });
-      times.push(await everywhere("CAF", left, target.product));
+      times[`sold on ${b.name}`] = await everywhere("CAF", left, target.product);
     }
     // What was said beside a sale is not counted later either.
     await sleep(1_000);
     await everywhere("CAF", 81, target.product);
-    return secs(...times);
+    return shown(times);
   },
   async "stock: counted by a person on P, moved on B"() {
     await order(P, "/product", { sku: "JUS", stock: 44 });
     const theirs = await everywhere("JUS", 44, target.product);
     const { id } = await product(B, "JUS");
     await call(B, "POST", `/v1/products/${id}/stock`, { id: randomUUID(), type: "loss", quantity: 4 });
-    return secs(theirs, await everywhere("JUS", 40, target.product));
+    return shown({ "counted on P": theirs, "lost on B": await everywhere("JUS", 40, target.product) });
   },
   async "floats: rounded to the currency's and the quantity's decimals"() {
     await order(P, "/product", { sku: "PAN", name: "Pain au poids", price: 0.1 + 0.2, stock: 10 });
@@ -358,21 +378,28 @@ const scenarios = {
     await everywhere("JUS", before - 2, target.product);
   },
   async "defect 3: none of our tickets breaks a foreign key there"() {
-    for (const b of [P, Q]) need((await state(b)).counts.lost === 0, `${b.name} lost some`);
+    for (const b of [P, Q]) {
+      const { lost } = (await state(b)).counts;
+      need(!lost["TM-a"] && !lost["TM-b"], `${b.name} lost some`);
+    }
     // The stand-in does lose those of users that it does not have.
-    const ticket = { ticketNumber: "X", userId: 77, sessionId: 1, lines: [], payments: [] };
+    const sum = { subtotal: 0, discountAmount: 0, totalAmount: 0, createdAt: "", updatedAt: "" };
+    const ticket = { ticketNumber: "X", userId: 77, sessionId: 1, status: "completed", ...sum, lines: [], payments: [] };
     await order(Q, "/hear", { type: "ticket", action: "create", data: ticket, sourcePos: "TM-x" });
-    need((await state(Q)).counts.lost === 1, "the stand-in has no such defect");
+    need((await state(Q)).counts.lost["TM-x"] === 1, "the stand-in has no such defect");
   },
   async "defect 4: a price changed on P, on Q and on B is that product's everywhere"() {
     await order(P, "/product", { sku: "CAF", price: 5.1 });
-    const times = [await same("CAF", "price", 5.1)];
+    const times = { "of P": await same("CAF", "price", 5.1) };
+    // POSPlus dates its changes to the second, and goes by the later one.
+    await sleep(1_100);
     await order(Q, "/product", { sku: "CAF", price: 5.2 });
-    times.push(await same("CAF", "price", 5.2, target.product + 1));
+    times["of Q"] = await same("CAF", "price", 5.2);
+    await sleep(1_100);
     await call(B, "PATCH", `/v1/products/${(await product(B, "CAF")).id}`, { price: 5000 });
-    times.push(await same("CAF", "price", 5));
+    times["of B"] = await same("CAF", "price", 5);
     await same("JUS", "price", 4.5);
-    return secs(...times);
+    return shown(times);
   },
   async "defect 5: sales of one product on all four at once add up"() {
     const before = await stockOf(A, "CAF");
@@ -380,11 +407,11 @@ const scenarios = {
       await Promise.all([sell(A, "CAF", 1), sell(B, "CAF", 1), order(P, "/sell", { sku: "CAF", quantity: 1 }),
         order(Q, "/sell", { sku: "CAF", quantity: 1 })]);
     }
-    const took = await everywhere("CAF", before - 20, 5);
+    const took = await everywhere("CAF", before - 20, target.product);
     // And they stay so: a quantity that waits for its sale is not counted later.
     await sleep(1_500);
     await everywhere("CAF", before - 20, target.product);
-    return secs(took);
+    return show(took);
   },
   async "defects 1 and 6: P and A are away, all four sell, and all comes together (check 6)"() {
     await steady();
@@ -398,10 +425,11 @@ const scenarios = {
     await until("B sees that A is away", 35, async () => !(await linked(B)));
     plug(P, true); plug(A, true);
     const back = await until("all are connected again", 20, whole);
-    const there = await Promise.all(numbers.map((number) => once(number, 10, [A, B, P, Q])));
-    await soldBy(Q, q.ticketNumber, [A, B], 10);
-    await everywhere("CAF", before - 14, 10);
-    return `loss seen after ${secs(lost)}, back after ${secs(back)}, tickets after ${secs(...there)}`;
+    const there = {};
+    for (const [n, of] of ["sold on B", "sold on A"].entries()) there[of] = await once(numbers[n], 10, [A, B, P, Q]);
+    there["sold on Q"] = await soldBy(Q, q.ticketNumber, [A, B], 10);
+    there.stock = await everywhere("CAF", before - 14, 10);
+    return `loss seen after ${secs(lost)}, back after ${secs(back)}; from then on: ${shown(there)}`;
   },
   async "defects 7, 8 and 13: the later of two changes counts, whichever side made it while P was away"() {
     const [caf, jus] = [(await product(A, "CAF")).id, (await product(A, "JUS")).id];
@@ -416,8 +444,28 @@ const scenarios = {
     await order(P, "/join");
     await until("P is back", 10, whole);
     const ours = await same("CAF", "price", 6, 5);
-    const theirs = await same("JUS", "price", 7.5, 5);
-    return secs(ours, theirs);
+    return shown({ "of A": ours, "of P": await same("JUS", "price", 7.5, 5) });
+  },
+  async "stock: two quantities that nobody can explain are shown, and ours stays"() {
+    await end(P);
+    const id = randomUUID();
+    await call(A, "PUT", `/v1/products/${id}`, { sku: "SEL", name: "Sel fin", price: 800 });
+    await call(A, "POST", `/v1/products/${id}/stock`, { id: randomUUID(), type: "in", quantity: 38 });
+    start(P, "--alone", "yes");
+    await until("P is up", 10, () => state(P));
+    await order(P, "/product", { sku: "SEL", name: "Sel fin", price: 0.8, stock: 40 });
+    await order(P, "/join");
+    await until("P is back", 10, whole);
+    const till = await until("it is in the status", 10, async () => (await peerOf(await speaker(P.pos), P.pos)).stockDiffers.some((p) => p.sku === "SEL"))
+      .then(() => speaker(P.pos));
+    const { stockDiffers } = await peerOf(till, P.pos);
+    const { name, theirs, ours, productId } = stockDiffers.find((p) => p.sku === "SEL");
+    need(name === "Sel fin" && theirs === 40 && ours === 38 && productId === id, JSON.stringify(stockDiffers));
+    await until("an alert names it", 5, async () =>
+      (await status(till)).alerts.some((a) => a.code === "posplusStock" && a.subject === P.pos && a.detail.includes("SEL Sel fin: 40 there, 38 here")));
+    const printed = sh(agent, "status", "--data-dir", till.data);
+    need(printed.includes(`To count: SEL Sel fin; ${P.pos} had 40, here were 38`), printed);
+    await everywhere("SEL", 38, 10);
   },
   async "defect 12: what was deleted on B stays away, and P does not bring it back"() {
     const { id } = await product(B, "PAN");
@@ -449,11 +497,11 @@ const scenarios = {
     await once(number, 10, [first]);
     await sleep(1_500);
     await everywhere("CAF", before - 3, 5);
-    return secs(took, heard);
+    return `taken over after ${secs(took)}; sold on P meanwhile: ${show(heard)}`;
   },
   async "check 7: each is killed, and 5 s later restarted: connected again within 10 s"() {
     const before = await stockOf(A, "CAF");
-    const times = [];
+    const times = {};
     for (const some of full ? [[P], [Q], [A], [B]] : [[P], [A]]) {
       for (const b of some) await end(b);
       const gone = sleep(5_000);
@@ -463,10 +511,10 @@ const scenarios = {
       }
       await gone;
       some.forEach(start);
-      times.push(await until("all are connected again", 10, whole));
+      times[some[0].name] = await until("all are connected again", 10, whole);
     }
     await everywhere("CAF", before, 10);
-    return secs(...times);
+    return show(times);
   },
   async "defects 9 and 10: hung up, or one of two connections closed: back, and steady"() {
     await order(Q, "/hang-up");
@@ -484,36 +532,32 @@ const scenarios = {
   },
   async "target: products of P on all, products of A on P and Q, some thousand each"() {
     const count = full ? 5_000 : 1_000;
-    // All arrives before the next scenario begins. On a machine that does other things beside, it may take twice the target, and says so;
-    // TILLMESH_SLACK is another factor than two.
-    const wanted = target.thousand * count / 1_000, limit = 9 * wanted, slack = Number(process.env.TILLMESH_SLACK ?? 2);
+    const wanted = target.thousand * count / 1_000;
     await end(P);
+    const known = await productCounts();
     const made = performance.now();
     for (let n = 0; n < count; n += 20) {
       await Promise.all(Array.from({ length: 20 }, (_, i) =>
         call(A, "PUT", `/v1/products/${randomUUID()}`, { sku: `A-${n + i}`, name: `A ${n + i}`, price: 1000 })));
     }
     const making = (performance.now() - made) / 1000;
-    const having = (prefix, among) => async () => {
-      for (const b of among) {
-        const found = b.ours ? await countSkus(b, prefix) : Object.keys((await state(b)).products).filter((s) => s.startsWith(prefix)).length;
-        if (found !== count) throw new Error(`${b.name} has ${found}`);
-      }
-      return true;
-    };
-    const toQ = await until("A's are on Q", Math.max(limit, 10), having("A-", [Q]));
+    // Those of ours are counted one by one once there may be enough.
+    const having = (prefix, among, before) => sides(`${count} ${prefix}`, wanted, among, async (b) => {
+      if (b.ours && (await status(b)).counts.products < before[b.name] + count) return "too few";
+      const found = b.ours ? await countSkus(b, prefix) : (await call(b, "GET", `/count/${prefix}`)).count;
+      return found === count || `${found}`;
+    });
+    const times = { "A's, from when they were made": await having("A-", [B, Q], known) };
+    const before = await productCounts();
     // P comes with products of its own, and takes ours.
     start(P, "--alone", "yes");
     await until("P is up", 10, () => state(P));
     await order(P, "/products", { count, prefix: "P-" });
     await order(P, "/join");
     await until("P is connected", 15, () => online(A, P.pos));
-    const [toP, toUs] = await Promise.all([until("A's are on P", limit, having("A-", [P])), until("P's are on A", limit, having("P-", [A]))]);
-    const rest = await until("P's are on B and Q", limit, having("P-", [B, Q]));
-    const worst = Math.max(toQ, toP, toUs, rest);
-    need(worst < slack * wanted, `${worst.toFixed(1)} s: the target is ${wanted} s`);
-    const met = worst < wanted ? "met" : "NOT met on this machine now";
-    return `target ${met}; ${count} each: to Q ${secs(toQ)} after they were made in ${secs(making)}; from the connection on: ours on P ${secs(toP)}, P's on A ${secs(toUs)}, on B and Q ${secs(rest)} later`;
+    const [toP, ofP] = await Promise.all([having("A-", [P], before), having("P-", [A, B, Q], before)]);
+    Object.assign(times, { "A's, from the connection on": toP, "P's, from the connection on": ofP });
+    return `${count} each, made in ${making.toFixed(1)} s; ${shown(times)}`;
   },
   async "ignored: user, payment and what nobody knows are counted"() {
     const till = await speaker(P.pos);
@@ -598,20 +642,89 @@ const scenarios = {
     await until("the log says so", 5, () => logOf(A).includes("own posId"));
     doctor(A, "posplusOurId", P.address);
   },
-  async "refused: a thousand connections, and selling goes on"() {
-    const crowd = spawn("ip", ["netns", "exec", P.name, process.execPath, "--input-type=module", "-e", `
+  async "refused: a thousand connections, and selling goes on; the link is kept, and few are held open"() {
+    const links = (await state(P)).counts.links;
+    const { refused } = (await status(A)).traffic;
+    // From P's own address and from more that are allowed. Nobody says hello: who stays open a second has one of the places.
+    for (const address of crowd) sh("ip", "netns", "exec", P.name, "ip", "addr", "add", `${address}/24`, "dev", "eth0");
+    const many = spawn("ip", ["netns", "exec", P.name, process.execPath, "--input-type=module", "-e", `
       import { WebSocket } from "ws";
-      for (let n = 0; n < 1000; n++) new WebSocket("ws://${A.address}:3030").on("error", () => {});
-      setTimeout(() => process.exit(), 5000);`], { cwd: fileURLToPath(new URL(".", import.meta.url)), stdio: "inherit" });
-    const gone = new Promise((done) => crowd.on("exit", done));
+      const held = {};
+      let most = 0;
+      for (let n = 0; n < 1000; n++) {
+        const localAddress = ${JSON.stringify([P.address, ...crowd])}[n % ${crowd.length + 1}];
+        const socket = new WebSocket("ws://${A.address}:3030", { localAddress });
+        let timer, counted = false;
+        socket.on("error", () => {});
+        socket.on("open", () => { timer = setTimeout(() => {
+          counted = true;
+          held[localAddress] = (held[localAddress] ?? 0) + 1;
+          most = Math.max(most, Object.values(held).reduce((a, b) => a + b, 0));
+          peak[localAddress] = Math.max(peak[localAddress] ?? 0, held[localAddress]);
+        }, 1000); });
+        socket.on("close", () => { clearTimeout(timer); if (counted) held[localAddress]--; });
+      }
+      const peak = {};
+      setTimeout(() => { console.log(JSON.stringify({ most, peak })); process.exit(); }, 6000);`],
+    { cwd: fileURLToPath(new URL(".", import.meta.url)), stdio: ["ignore", "pipe", "inherit"] });
+    let said = "";
+    many.stdout.on("data", (chunk) => { said += chunk; });
+    const gone = new Promise((done) => many.on("close", done));
     slowest = 0;
     for (let n = 0; n < 10; n++) { await sell(A, "CAF", 1); await sleep(300); }
     const worst = slowest;
     await gone;
-    await until("P is connected", 20, whole);
+    const { most, peak } = JSON.parse(said);
+    const after = (await status(A)).traffic.refused;
+    for (const address of crowd) sh("ip", "netns", "exec", P.name, "ip", "addr", "del", `${address}/24`, "dev", "eth0");
+    need((await whole()) && (await state(P)).counts.links === links, "the link was not kept");
+    need(most >= 4 && most <= 32, `${most} were held open at once`);
+    need(Math.max(...Object.values(peak)) <= 4, `held open by address: ${JSON.stringify(peak)}`);
+    const sum = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
+    need(sum(after) - sum(refused) >= 900, `refused: ${JSON.stringify(refused)}, then ${JSON.stringify(after)}`);
     await everywhere("CAF", await stockOf(A, "CAF"), 10);
     need(worst < 2_000, `a sale took ${worst} ms`);
-    return `slowest sale ${worst.toFixed(0)} ms`;
+    return `at most ${most} held open, ${Math.max(...Object.values(peak))} from one address; slowest sale ${worst.toFixed(0)} ms`;
+  },
+  async "defects 14 and 15, and who does not dial: P and Q apart, P announced at fe80:: first: we dial it, and carry between them"() {
+    for (const b of [P, Q]) await end(b);
+    keepApart(true);
+    const dialled = (b) => logOf(b).split("\n").filter((line) => line.includes(`POSPlus till ${P.pos} `) && line.includes("dialled, unauth")).length;
+    const before = [A, B].map(dialled);
+    start(P, "--no-dial", "yes", "--link-local", "yes"); start(Q);
+    const took = await until("all are connected", 15, whole);
+    need([A, B].every((b, n) => dialled(b) > before[n]), "P was not dialled, though it does not dial");
+    await steady();
+    need(!(await state(P)).peers.includes(Q.pos), "P and Q are not apart");
+    const times = {};
+    await order(P, "/product", { sku: "THE", name: "Thé", price: 1, stock: 20 });
+    times["made on P"] = await everywhere("THE", 20, target.product);
+    await sleep(1_100);
+    await order(Q, "/product", { sku: "THE", price: 1.2 });
+    times["price of Q"] = await same("THE", "price", 1.2);
+    await order(P, "/sell", { sku: "THE", quantity: 3 });
+    times["sold on P"] = await everywhere("THE", 17, target.product);
+    return `connected after ${secs(took)}; ${shown(times)}`;
+  },
+  async "without its defects: the same shop with a POSPlus that has none"() {
+    for (const b of [P, Q]) await end(b);
+    keepApart(false);
+    start(P, "--without", "all"); start(Q, "--without", "all");
+    await until("all are connected", 15, whole);
+    await steady();
+    const before = await stockOf(A, "CAF");
+    const times = {};
+    const number = await sell(A, "CAF", 1);
+    times["sold on A"] = await once(number, target.ticket, [B, P, Q]);
+    const { ticketNumber } = await order(P, "/sell", { sku: "CAF", quantity: 1 });
+    times["sold on P"] = await soldBy(P, ticketNumber, [A, B]);
+    times.stock = await everywhere("CAF", before - 2, target.product);
+    await order(P, "/product", { sku: "CAF", price: 5.5 });
+    times["price of P"] = await same("CAF", "price", 5.5);
+    await sleep(1_100);
+    await call(B, "PATCH", `/v1/products/${(await product(B, "CAF")).id}`, { price: 5000 });
+    times["price of B"] = await same("CAF", "price", 5);
+    return shown(times);
   },
   async "the end: all four have the same stock, A and B the same tickets"() {
     for (const sku of ["CAF", "JUS"]) await everywhere(sku, await stockOf(A, sku), 5);
@@ -639,6 +752,9 @@ function spoil(thing, [key, ...rest]) {
   if (rest.length) return spoil(thing[key], rest);
   thing[key] = { number: "1", string: 12, boolean: "yes" }[typeof thing[key]];
 }
+
+const productCounts = async () =>
+  Object.fromEntries(await Promise.all([A, B].map(async (b) => [b.name, (await status(b)).counts.products])));
 
 async function countSkus(b, prefix) {
   let found = 0;

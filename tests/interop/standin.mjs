@@ -1,88 +1,80 @@
 // A POSPlus till, as far as another till can see one: what `posplus` in tests/run meets in place of the real one. Written from a description
-// of its messages and of its defects; each defect is on unless it is named in `--without` (see DEFECTS).
+// of its messages and of its defects; each defect is on unless it is named in `--without` (see DEFECTS), or is of another kind (NOT_SWITCHED).
 //
-//   node standin.mjs --id POS-P1 --name Caisse --address 10.0.0.1 --port 3030 --control 8080 --data till.json [--without flap,redial]
+//   node standin.mjs --id POS-P1 --name Caisse --address 10.0.0.1 --control 8080 --data till.db [--first 1] [--order stock-first]
+//                    [--without flap,redial | --without all] [--no-dial yes] [--link-local yes] [--alone yes]
 //
-// It is driven over HTTP on the control port: GET /state; POST /sell, /product, /products, /raw, /hear, /twice, /join, /hang-up.
+// Its database is a real SQLite, with the tables, foreign keys and the trigger that the defects come from: see standin-db.mjs.
+// `--no-dial`: it is found and does not dial. `--link-local`: it announces an fe80:: address before its IPv4. `--alone`: it comes to the others
+// with POST /join.
+//
+// It is driven over HTTP on the control port:
+//   GET  /state, /tickets, /tickets/NUMBER, /product/SKU, /count/PREFIX
+//   POST /sell, /product, /products, /raw, /hear, /twice, /join, /hang-up
 
-import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { randomUUID } from "node:crypto";
 import { WebSocket, WebSocketServer } from "ws";
 import { Bonjour } from "bonjour-service";
+import { Till } from "./standin-db.mjs";
 
+/// By their numbers in the list of what is known to be wrong with POSPlus.
 const DEFECTS = {
   number: "a second ticket of one number is dropped (2)",
   foreign: "a ticket whose user or session is not here is lost (3)",
-  rows: "stock and updates go by the row number of the sender (4)",
+  rows: "updates go by the row number of the sender (4)",
   more: "hasMore asks for what has changed since now (6)",
   text: "times are compared as texts (7)",
   stamp: "rows that were applied are stamped with the time of here (8)",
   flap: "closing one of two sockets ends the other (9)",
   redial: "after a failed re-dial there is no further try (10)",
   remove: "a delete is never applied (12)",
+  equal: "of two changes of one time each till keeps its own (13)",
+  address: "the first address is dialled, of whatever kind (15)",
+  port: "the port is 3030, whatever --port says (17)",
 };
+/// There is nothing to switch: it is in the messages themselves, or nobody else can see it.
+const NOT_SWITCHED = {
+  1: "a sale made while nobody is connected is never sent: no catch-up has tickets",
+  5: "quantities are absolute: the message has no other field",
+  11: "nobody proves who he is: the message has no such field",
+  14: "what is heard is not passed on: there is no message for it",
+  16: "a damaged config gives a new identity: here it is given by --id",
+};
+if (Object.keys(DEFECTS).length + Object.keys(NOT_SWITCHED).length !== 17) throw new Error("a defect is not named");
 
 const args = {};
 for (let n = 2; n < process.argv.length; n += 2) args[process.argv[n].slice(2)] = process.argv[n + 1];
-const without = new Set((args.without ?? "").split(",").filter(Boolean));
+const without = new Set(args.without === "all" ? Object.keys(DEFECTS) : (args.without ?? "").split(",").filter(Boolean));
 for (const name of without) if (!(name in DEFECTS)) throw new Error(`no such defect: ${name}`);
 const has = (defect) => !without.has(defect);
-const port = Number(args.port ?? 3030);
+const port = has("port") ? 3030 : Number(args.port ?? 3030);
 const stockFirst = args.order === "stock-first";
+const first = Number(args.first ?? 1);
 
-const sqlTime = (at = new Date()) => at.toISOString().slice(0, 19).replace("T", " ");
 const say = (...words) => console.log(new Date().toISOString(), ...words);
 
 // ---------------------------------------------------------------------------------------------------------- database
 
-let db = {
-  products: [], categories: [{ id: 1, name: "Divers", isActive: true, createdAt: sqlTime(), updatedAt: sqlTime() }],
-  tickets: [], nextProduct: Number(args.first ?? 1), nextTicket: 1, number: 1, users: [1], sessions: [1], lastSync: null,
-};
-try { db = JSON.parse(readFileSync(args.data)); } catch { /* A first start. */ }
-const counts = { foundAt: {}, joinedAt: {}, copied: {}, customers: 0, lost: 0, duplicate: 0, unknownStock: 0, links: 0, received: {} };
-let dirty = false;
-const save = () => { dirty = true; };
-const flush = () => { if (dirty) { dirty = false; writeFileSync(args.data, JSON.stringify(db)); } };
-setInterval(flush, 200);
+const db = new Till(args.data, { has, first });
+const counts = { foundAt: {}, joinedAt: {}, copied: {}, customers: 0, lost: {}, duplicate: {}, unknownStock: 0, links: 0, received: {} };
 
-const bySku = new Map(db.products.map((p) => [p.sku, p]));
-const byId = new Map(db.products.map((p) => [p.id, p]));
-
-function category(name) {
-  let found = db.categories.find((c) => c.name === name);
-  if (!found) {
-    found = { id: db.categories.length + 1, name, isActive: true, createdAt: sqlTime(), updatedAt: sqlTime() };
-    db.categories.push(found);
-  }
-  return found;
+/// Whether another till's change is later than what is here.
+function newer(theirs, ours, posId) {
+  const [there, here] = has("text") ? [theirs, ours] : [new Date(theirs).getTime(), new Date(`${ours.replace(" ", "T")}Z`).getTime()];
+  return there > here || (there === here && !has("equal") && posId > args.id);
 }
 
-function insert(product) {
-  const row = { ...product, id: db.nextProduct++, createdAt: sqlTime(), updatedAt: sqlTime() };
-  row.categoryId = category(product.categoryName ?? "Divers").id;
-  db.products.push(row); bySku.set(row.sku, row); byId.set(row.id, row); save();
-  return row;
+function apply(row, product, force, posId) {
+  if (!force && !newer(product.updatedAt, row.updatedAt, posId)) return;
+  db.update(row.id, product, product.updatedAt.slice(0, 19).replace("T", " "));
 }
 
-const newer = (theirs, ours) =>
-  has("text") ? theirs > ours : new Date(theirs) > new Date(`${ours.replace(" ", "T")}Z`);
-
-function apply(row, product, force) {
-  if (!force && !newer(product.updatedAt, row.updatedAt)) return;
-  const { id, createdAt, ...rest } = product;
-  bySku.delete(row.sku);
-  Object.assign(row, rest);
-  bySku.set(row.sku, row);
-  if (product.categoryName) row.categoryId = category(product.categoryName).id;
-  row.updatedAt = has("stamp") ? sqlTime() : product.updatedAt.slice(0, 19).replace("T", " ");
-  save();
-}
-
-function takeCatalogue({ products = [], categories = [] }, force) {
-  for (const c of categories) category(c.name);
-  for (const p of products) { const row = bySku.get(p.sku); if (row) apply(row, p, force); else insert(p); }
+function takeCatalogue({ products = [], categories = [] }, force, posId) {
+  db.together(() => {
+    for (const c of categories) db.category(c.name);
+    for (const p of products) { const row = db.product(p.sku); if (row) apply(row, p, force, posId); else db.insert(p); }
+  });
 }
 
 // ------------------------------------------------------------------------------------------------------------- links
@@ -93,7 +85,6 @@ const message = (type, action, data) =>
   JSON.stringify({ id: randomUUID(), type, action, data, timestamp: new Date().toISOString(), sourcePos: args.id });
 const send = (socket, ...rest) => { if (socket.readyState === WebSocket.OPEN) socket.send(message(...rest)); };
 const broadcast = (...rest) => { for (const socket of peers.values()) send(socket, ...rest); };
-const out = (p) => ({ ...p, categoryName: db.categories.find((c) => c.id === p.categoryId)?.name });
 
 function joined(socket, posId) {
   socket.posId = posId;
@@ -123,13 +114,6 @@ function left(socket) {
   }
 }
 
-function changedSince(since) {
-  const hits = has("text")
-    ? db.products.filter((p) => p.updatedAt > since)
-    : db.products.filter((p) => new Date(`${p.updatedAt.replace(" ", "T")}Z`) > new Date(since));
-  return { products: hits.slice(0, 100).map(out), hasMore: hits.length > 100 };
-}
-
 function heard(socket, { type, action, data, sourcePos }) {
   counts.received[type] = (counts.received[type] ?? 0) + 1;
   switch (type) {
@@ -139,44 +123,45 @@ function heard(socket, { type, action, data, sourcePos }) {
     case "hello-ack":
       joined(socket, data.posId);
       return void setTimeout(() => {
-        const since = db.lastSync ?? "1970-01-01T00:00:00.000Z";
+        const since = db.meta("lastSync") ?? "1970-01-01T00:00:00.000Z";
         send(socket, "incremental-sync-request", "sync", { since, requestedBy: args.id });
       }, 2_000);
     case "ping": return send(socket, "pong", "heartbeat", {});
     case "pong": socket.pongAt = Date.now(); return;
     case "ticket": {
-      if (has("number") && db.tickets.some((t) => t.ticketNumber === data.ticketNumber)) return void counts.duplicate++;
-      const known = db.users.includes(data.userId) && db.sessions.includes(data.sessionId);
-      if (has("foreign") && !known) return void counts.lost++;
-      db.tickets.push({ ...data, from: sourcePos, heardAt: Date.now() });
-      return save();
+      const count = (counter) => { counter[sourcePos] = (counter[sourcePos] ?? 0) + 1; };
+      if (has("number") && db.knows(data.ticketNumber)) return void count(counts.duplicate);
+      try { db.storeTicket(data, sourcePos); } catch (error) {
+        if (!/FOREIGN KEY/.test(error.message)) throw error;
+        count(counts.lost);
+        say("ticket lost", error.message);
+      }
+      return;
     }
-    case "stock": {
-      const row = byId.get(data.productId);
-      if (!row) return void counts.unknownStock++;
-      row.stock = data.quantity; row.updatedAt = sqlTime();
-      return save();
-    }
+    case "stock":
+      if (!db.setStock(data.productId, data.quantity)) counts.unknownStock++;
+      return;
     case "product": {
+      const named = db.product(data.sku);
       if (action === "delete") {
-        if (!has("remove")) { const row = bySku.get(data.sku); if (row) row.isActive = false; }
+        if (!has("remove") && named) db.update(named.id, { isActive: false });
         return;
       }
-      const row = (has("rows") && action === "update" ? byId.get(data.id) : bySku.get(data.sku)) ?? bySku.get(data.sku);
-      if (row) apply(row, data, false); else insert(data);
+      const row = (has("rows") && action === "update" ? db.productAt(data.id) : named) ?? named;
+      if (row) apply(row, data, false, sourcePos); else db.insert(data);
       return;
     }
     case "customer": counts.customers++; return;
     case "incremental-sync-request": {
-      const { products, hasMore } = changedSince(data.since);
+      const { products, hasMore } = db.changedSince(data.since);
       const syncedAt = new Date().toISOString();
-      const categories = db.categories.slice(0, 100);
+      const categories = db.categories(100);
       return send(socket, "incremental-sync-response", "sync", { products, categories, since: data.since, hasMore, syncedAt });
     }
     case "incremental-sync-response": {
       counts.copied[sourcePos] = (counts.copied[sourcePos] ?? 0) + 1;
-      takeCatalogue(data, false);
-      db.lastSync = data.syncedAt;
+      takeCatalogue(data, false, sourcePos);
+      db.remember("lastSync", data.syncedAt);
       if (data.hasMore) {
         const since = has("more") ? new Date().toISOString() : data.products.at(-1).updatedAt;
         send(socket, "incremental-sync-request", "sync", { since, requestedBy: args.id });
@@ -185,10 +170,10 @@ function heard(socket, { type, action, data, sourcePos }) {
     }
     case "full-sync-request": {
       const syncedAt = new Date().toISOString();
-      return send(socket, "full-sync-response", "sync", { products: db.products.map(out), categories: db.categories, syncedAt });
+      return send(socket, "full-sync-response", "sync", { products: db.products(), categories: db.categories(), syncedAt });
     }
-    case "full-sync-response": return takeCatalogue(data, false);
-    case "manual-sync": return takeCatalogue(data, true);
+    case "full-sync-response": return takeCatalogue(data, false, sourcePos);
+    case "manual-sync": return takeCatalogue(data, true, sourcePos);
     default: say("unknown type", type);
   }
 }
@@ -201,7 +186,7 @@ function listenTo(socket) {
 
 function dial(address, peerPort, posId, again) {
   if (peers.has(posId)) return;
-  const socket = new WebSocket(`ws://${address}:${peerPort}`);
+  const socket = new WebSocket(`ws://${address.includes(":") ? `[${address}]` : address}:${peerPort}`);
   let opened = false;
   listenTo(socket);
   socket.on("open", () => { opened = true; send(socket, "hello", "identify", { posId: args.id, posName: args.name }); });
@@ -213,14 +198,23 @@ function dial(address, peerPort, posId, again) {
 function join() {
   new WebSocketServer({ port, maxPayload: 64 << 20 }).on("connection", listenTo);
   const bonjour = new Bonjour({ interface: args.address, bind: "0.0.0.0" });
-  bonjour.publish({ name: args.name, type: "posplus-p2p", port, host: `${args.id.toLowerCase()}.local`, txt: { id: args.id, version: "1.0.0" } });
+  const service = bonjour.publish({ name: args.name, type: "posplus-p2p", port, host: `${args.id.toLowerCase()}.local`, txt: { id: args.id, version: "1.0.0" } });
+  if (args["link-local"] === "yes") {
+    const records = service.records.bind(service);
+    const last = (record) => ["A", "AAAA"].indexOf(record.type);
+    service.records = () => {
+      const all = records().filter((record) => record.type !== "AAAA");
+      return [...all, service.RecordAAAA(service, "fe80::7e57")].sort((a, b) => last(b) - last(a));
+    };
+  }
   bonjour.find({ type: "posplus-p2p" }).on("up", (service) => {
     const id = service.txt?.id;
-    const address = service.addresses?.find((a) => /^\d+\.\d+\.\d+\.\d+$/.test(a));
+    const isV4 = (a) => /^\d+\.\d+\.\d+\.\d+$/.test(a);
+    const address = has("address") ? service.addresses?.[0] : service.addresses?.find(isV4);
     if (!id || id === args.id || !address) return;
     say("found", id, address);
     counts.foundAt[id] ??= Date.now();
-    setTimeout(() => dial(address, service.port, id, false), 1_000);
+    if (args["no-dial"] !== "yes") setTimeout(() => dial(address, service.port, id, false), 1_000);
   });
 }
 if (args.alone !== "yes") join();
@@ -228,23 +222,20 @@ if (args.alone !== "yes") join();
 // ----------------------------------------------------------------------------------------------------------- control
 
 function sell({ sku, quantity, number }) {
-  const p = bySku.get(sku);
-  const now = new Date();
-  const iso = now.toISOString();
-  const id = db.nextTicket++;
-  const ticketNumber = number ?? `T${iso.slice(0, 10).replaceAll("-", "")}-${String(db.number++).padStart(4, "0")}`;
+  const p = db.product(sku);
+  const iso = new Date().toISOString();
+  const ticketNumber = number ?? `T${iso.slice(0, 10).replaceAll("-", "")}-${String(db.ownCount() + 1).padStart(4, "0")}`;
   const total = p.price * quantity;
   const line = {
-    id: id * 10, ticketId: id, productId: p.id, productName: p.name, productSku: p.sku, quantity, unitPrice: p.price, discountRate: 0,
-    discountAmount: 0, totalAmount: total, createdAt: iso,
+    productId: p.id, productName: p.name, productSku: p.sku, quantity, unitPrice: p.price, discountRate: 0, discountAmount: 0,
+    totalAmount: total, createdAt: iso,
   };
   const ticket = {
-    id, ticketNumber, userId: 1, subtotal: total, discountAmount: 0, totalAmount: total, sessionId: 1, status: "completed", createdAt: iso,
-    updatedAt: iso, lines: [line], payments: [{ id: id * 10, ticketId: id, method: "cash", amount: total, createdAt: iso }],
+    ticketNumber, userId: 1, subtotal: total, discountAmount: 0, totalAmount: total, sessionId: 1, status: "completed", createdAt: iso,
+    updatedAt: iso, lines: [line], payments: [{ method: "cash", amount: total, createdAt: iso }],
   };
-  db.tickets.push(ticket);
-  p.stock -= quantity; p.updatedAt = sqlTime(); save();
-  const words = [["ticket", "create", ticket], ["stock", "update", { productId: p.id, quantity: p.stock }]];
+  const id = db.storeTicket(ticket);
+  const words = [["ticket", "create", db.ticket(id)], ["stock", "update", { productId: p.id, quantity: db.productAt(p.id).stock }]];
   for (const word of stockFirst ? words.reverse() : words) broadcast(...word);
   return { ticketNumber, at: Date.now() };
 }
@@ -252,21 +243,21 @@ function sell({ sku, quantity, number }) {
 const orders = {
   "/sell": sell,
   "/product": (product) => {
-    const known = bySku.get(product.sku);
-    if (known) { Object.assign(known, product, { updatedAt: sqlTime() }); save(); }
-    const base = { name: product.sku, price: 1, cost: 0, discountRate: 0, stock: 0, minStock: 0, maxStock: 0, unit: "pièce", isActive: true };
-    const row = known ?? insert({ ...base, ...product });
-    broadcast("product", known ? "update" : "create", out(row));
+    const known = db.product(product.sku);
+    if (known) db.update(known.id, product);
+    else db.insert({ name: product.sku, price: 1, ...product });
+    const row = db.product(product.sku);
+    broadcast("product", known ? "update" : "create", row);
     return row;
   },
   "/products": ({ count, prefix }) => {
-    for (let n = 0; n < count; n++) {
-      insert({ sku: `${prefix}${n}`, name: `${prefix} ${n}`, price: 1.5, cost: 1, discountRate: 0, stock: 10, minStock: 0, maxStock: 0,
-        unit: "pièce", isActive: true });
-    }
+    db.together(() => {
+      for (let n = 0; n < count; n++) db.insert({ sku: `${prefix}${n}`, name: `${prefix} ${n}`, price: 1.5, cost: 1, stock: 10 });
+    });
     return { count };
   },
-  "/raw": ({ text }) => { for (const socket of peers.values()) socket.send(text); return { sent: peers.size }; },
+  // To tills of ours: another POSPlus would store what is refused here, and give it to us in its list.
+  "/raw": ({ text }) => { for (const [id, socket] of peers) if (id.startsWith("TM-")) socket.send(text); return {}; },
   "/hear": (words) => { heard({ send() {}, readyState: 0 }, words); return {}; },
   // Opens a second connection to each peer, and closes it again.
   "/twice": () => {
@@ -289,15 +280,13 @@ createServer((request, response) => {
   request.on("end", () => {
     const answer = (status, value) => { response.writeHead(status); response.end(JSON.stringify(value)); };
     try {
-      if (request.url === "/state") {
-        const products = Object.fromEntries(db.products.map((p) => [p.sku, { id: p.id, name: p.name, price: p.price, stock: p.stock }]));
-        return answer(200, { peers: [...peers.keys()], products, tickets: db.tickets, counts });
-      }
+      const [, what, name] = request.url.split("/").map(decodeURIComponent);
+      if (what === "state") return answer(200, { peers: [...peers.keys()], counts });
+      if (what === "tickets") return answer(200, name ? db.numbered(name) : db.numbers());
+      if (what === "count") return answer(200, { count: db.count(name) });
+      if (request.method === "GET" && what === "product") return answer(200, db.product(name) ?? null);
       const order = orders[request.url];
-      const result = order ? order(JSON.parse(body || "{}")) : {};
-      // What was answered is on the disk, as with SQLite.
-      flush();
-      answer(order ? 200 : 404, result);
+      answer(order ? 200 : 404, order ? order(JSON.parse(body || "{}")) : {});
     } catch (error) { answer(500, { error: String(error) }); }
   });
 }).listen(Number(args.control));
