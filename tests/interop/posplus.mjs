@@ -112,7 +112,7 @@ async function until(what, seconds, check) {
 }
 
 /// Waits until `check` holds for all of some tills at once; since when it has held for each: { name: seconds }. A check says what it saw.
-async function sides(what, seconds, among, check) {
+async function sides(what, seconds, among, check, every = 40) {
   const began = performance.now();
   for (const times = {}; ;) {
     const seen = await Promise.all(among.map((b) => check(b).catch((error) => String(error.message))));
@@ -120,7 +120,7 @@ async function sides(what, seconds, among, check) {
     among.forEach((b, n) => { if (seen[n] === true) times[b.name] ??= now; else delete times[b.name]; });
     if (seen.every((one) => one === true)) return times;
     if (now > seconds) throw new Error(`not within ${seconds} s: ${what} (${among.map((b, n) => `${b.name}: ${seen[n]}`).join(", ")})`);
-    await sleep(40);
+    await sleep(every);
   }
 }
 /// As it is printed: name=seconds for each side.
@@ -546,7 +546,7 @@ const scenarios = {
       if (b.ours && (await status(b)).counts.products < before[b.name] + count) return "too few";
       const found = b.ours ? await countSkus(b, prefix) : (await call(b, "GET", `/count/${prefix}`)).count;
       return found === count || `${found}`;
-    });
+    }, 250);
     const times = { "A's, from when they were made": await having("A-", [B, Q], known) };
     const before = await productCounts();
     // P comes with products of its own, and takes ours.

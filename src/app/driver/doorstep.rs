@@ -24,11 +24,12 @@ pub(super) struct Doorstep {
 impl Doorstep {
     pub(super) fn on_discovery(&mut self, event: &DiscoveryEvent) {
         match event {
-            DiscoveryEvent::Found(found) if found.kin == Kin::Posplus => {
-                if self.found.len() < ENTRIES_MAX || self.found.contains_key(&found.key) {
-                    let id = found.pos_id.clone().unwrap_or_else(|| found.key.clone());
-                    self.found.insert(found.key.clone(), (id, found.addresses.clone()));
-                }
+            DiscoveryEvent::Found(found)
+                if found.kin == Kin::Posplus
+                    && (self.found.len() < ENTRIES_MAX || self.found.contains_key(&found.key)) =>
+            {
+                let id = found.pos_id.clone().unwrap_or_else(|| found.key.clone());
+                self.found.insert(found.key.clone(), (id, found.addresses.clone()));
             }
             DiscoveryEvent::Lost { key } => drop(self.found.remove(key)),
             _ => {}
