@@ -101,7 +101,8 @@ const orderInside = (b, path, body) => JSON.parse(
   sh("ip", "netns", "exec", b.name, "curl", "-sS", "-d", JSON.stringify(body), `http://127.0.0.1:8080${path}`));
 
 /// Waits until `check` holds; how long that took, in seconds.
-async function until(what, seconds, check) {
+async function until(what, limit, check) {
+  const seconds = limit * slack;
   const began = performance.now();
   let last;
   for (;;) {
@@ -112,7 +113,8 @@ async function until(what, seconds, check) {
 }
 
 /// Waits until `check` holds for all of some tills at once; since when it has held for each: { name: seconds }. A check says what it saw.
-async function sides(what, seconds, among, check, every = 40) {
+async function sides(what, limit, among, check, every = 40) {
+  const seconds = limit * slack;
   const began = performance.now();
   for (const times = {}; ;) {
     const seen = await Promise.all(among.map((b) => check(b).catch((error) => String(error.message))));
@@ -183,11 +185,11 @@ const once = (number, seconds, among) =>
   });
 
 /// What POSPlus wants of itself, in seconds: a product or its stock on another till, a ticket, a thousand products, a link after discovery.
-/// Missed is failed. TILLMESH_SLACK, a factor, is for machines that do other things beside.
-const slack = Number(process.env.TILLMESH_SLACK ?? 1);
+/// Missed is failed.
 const target = { product: 2, ticket: 5, thousand: 10, connected: 2 };
-for (const name in target) target[name] *= slack;
-if (slack !== 1) console.log(`TILLMESH_SLACK=${slack}: targets are that many times POSPlus's own`);
+/// A factor on these and on all that is waited for, for machines that do other things beside.
+const slack = Number(process.env.TILLMESH_SLACK ?? 1);
+if (slack !== 1) console.log(`TILLMESH_SLACK=${slack}: all that is waited for, targets too, may take that many times as long`);
 const full = process.env.TILLMESH_FULL === "1";
 let slowest = 0;
 const all = () => Object.values(boxes).filter((b) => b.child);
@@ -315,7 +317,7 @@ const scenarios = {
       const { foundAt, joinedAt } = (await state(b)).counts;
       for (const id of ["TM-a", "TM-b"]) if (foundAt[id]) times.push(Math.max(0, (joinedAt[id] - foundAt[id]) / 1000));
     }
-    need(times.length >= 4 && times.every((t) => t < target.connected), `${times}`);
+    need(times.length >= 4 && times.every((t) => t < target.connected * slack), `${times}`);
     return secs(...times);
   },
   async "check 5: a product made on P, and one on A, are on all, each in rows of its own"() {
@@ -683,7 +685,7 @@ const scenarios = {
     const sum = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
     need(sum(after) - sum(refused) >= 900, `refused: ${JSON.stringify(refused)}, then ${JSON.stringify(after)}`);
     await everywhere("CAF", await stockOf(A, "CAF"), 10);
-    need(worst < 2_000, `a sale took ${worst} ms`);
+    need(worst < 2_000 * slack, `a sale took ${worst} ms`);
     return `at most ${most} held open, ${Math.max(...Object.values(peak))} from one address; slowest sale ${worst.toFixed(0)} ms`;
   },
   async "defects 14 and 15, and who does not dial: P and Q apart, P announced at fe80:: first: we dial it, and carry between them"() {
