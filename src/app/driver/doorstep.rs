@@ -38,7 +38,10 @@ impl Doorstep {
 
     /// A connection was refused at `now`.
     pub(super) fn refused(&mut self, now: u64, address: IpAddr, why: &Refused) {
-        if !matches!(why, Refused::PosplusOff | Refused::PosplusAddress | Refused::PosplusOurId) {
+        if !matches!(
+            why,
+            Refused::PosplusOff | Refused::PosplusAddress | Refused::PosplusOurId | Refused::PosplusTillId(_)
+        ) {
             return;
         }
         self.refused.insert(address.to_canonical(), (now, why.clone()));
