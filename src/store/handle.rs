@@ -17,7 +17,7 @@ use super::error::StoreError;
 use super::reader::Reader;
 use super::request::{Committed, Entropy, Now, Reply, Request, StoreOptions};
 use super::snapshot::Giving;
-use super::writer::{BATCH_BYTES_MAX, Job, ReadJob, Writer, read_all};
+use super::writer::{BATCH_BYTES_MAX, Job, Jobs, ReadJob, Writer, read_all};
 
 /// The most requests, and the most readings, that wait.
 const WAITING_MAX: usize = 10_000;
@@ -115,7 +115,7 @@ impl Store {
         let reads = Queue { send, waiting: Arc::default() };
         let writer = Writer {
             db,
-            jobs: receive,
+            jobs: Jobs::new(receive),
             waiting: jobs.waiting.clone(),
             clock,
             events,

@@ -1,5 +1,6 @@
 //! The two threads: one writes, many requests to a commit; the other reads.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -52,10 +53,72 @@ pub(super) enum ReadJob {
     Close(oneshot::Sender<()>),
 }
 
+/// What waits for the writer. A shop's own requests go before what comes from other tills, however much of that there is: a till that
+/// catches up sells all the while. Among themselves both keep their order.
+pub(super) struct Jobs {
+    coming: Receiver<Job>,
+    urgent: VecDeque<Job>,
+    patient: VecDeque<Job>,
+    /// Nothing behind a close is taken.
+    closing: bool,
+}
+
+impl Jobs {
+    pub(super) fn new(coming: Receiver<Job>) -> Self {
+        Self { coming, urgent: VecDeque::new(), patient: VecDeque::new(), closing: false }
+    }
+
+    fn sort(&mut self, job: Job) {
+        match &job {
+            Job::Do(request, _) if is_urgent(request) => self.urgent.push_back(job),
+            Job::Beat(_) => self.urgent.push_back(job),
+            Job::Do(..) => self.patient.push_back(job),
+            Job::Close(_) => {
+                self.closing = true;
+                self.patient.push_back(job);
+            }
+        }
+    }
+
+    /// Waits until there is a job, at most so long.
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<(), RecvTimeoutError> {
+        if self.urgent.is_empty() && self.patient.is_empty() {
+            let job = match timeout {
+                Some(timeout) => self.coming.recv_timeout(timeout)?,
+                None => self.coming.recv().map_err(|_| RecvTimeoutError::Disconnected)?,
+            };
+            self.sort(job);
+        }
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Option<Job> {
+        while !self.closing
+            && let Ok(job) = self.coming.try_recv()
+        {
+            self.sort(job);
+        }
+        self.urgent.pop_front().or_else(|| self.patient.pop_front())
+    }
+}
+
+/// Whether somebody stands at the till and waits for it.
+fn is_urgent(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Sell { .. }
+            | Request::Refund { .. }
+            | Request::Cancel { .. }
+            | Request::Move { .. }
+            | Request::Edit { .. }
+            | Request::Resolve { .. }
+    )
+}
+
 /// The writer's thread.
 pub(super) struct Writer {
     pub(super) db: Db,
-    pub(super) jobs: Receiver<Job>,
+    pub(super) jobs: Jobs,
     pub(super) waiting: std::sync::Arc<AtomicUsize>,
     pub(super) clock: Clock,
     pub(super) events: mpsc::UnboundedSender<StoreEvent>,
@@ -92,12 +155,11 @@ impl Batch {
         self.requests.len() >= BATCH_REQUESTS_MAX || self.bytes >= bytes_max || self.closing.is_some()
     }
 
-    /// The first job and what waits behind it, as far as it fits one commit.
-    fn gather(first: Job, jobs: &Receiver<Job>, bytes_max: usize) -> Self {
+    /// What waits, as far as it fits one commit.
+    fn gather(jobs: &mut Jobs, bytes_max: usize) -> Self {
         let mut batch = Self::default();
-        batch.add(first);
         while !batch.is_full(bytes_max)
-            && let Ok(job) = jobs.try_recv()
+            && let Some(job) = jobs.pop()
         {
             batch.add(job);
         }
@@ -105,12 +167,17 @@ impl Batch {
     }
 }
 
+/// What a part of a snapshot costs that is here already: each of its rows is looked at, and noted again where it is uncovered.
+const PART_BYTES: usize = 128 * 1024;
+
 /// About how many bytes a request writes.
 fn weight(request: &Request) -> usize {
     match request {
         Request::Sell { sale, .. } => 512 + 128 * sale.lines.len(),
         Request::Apply(ops) => ops.wire_len(),
         Request::Take { what: Taking::Rows { rows, .. }, .. } => rows.iter().map(Op::wire_len).sum(),
+        Request::Take { what: Taking::Same { .. }, .. } => PART_BYTES,
+        Request::Take { what: Taking::Hashes { hashes, .. }, .. } => 64 * hashes.len(),
         _ => 512,
     }
 }
@@ -132,17 +199,17 @@ impl Writer {
     pub(super) fn run(mut self) {
         let (mut closing, mut probe_at, mut worked) = (None, None, None);
         while closing.is_none() {
-            let first = if self.health.borrow().fault.is_some() {
+            let timeout = if self.health.borrow().fault.is_some() {
                 // By the clock, not by silence: a watchdog asks more often than this for a sign of life.
                 let at = *probe_at.get_or_insert_with(|| Instant::now() + PROBE_EVERY);
-                self.jobs.recv_timeout(at.saturating_duration_since(Instant::now()))
+                Some(at.saturating_duration_since(Instant::now()))
             } else {
                 probe_at = None;
-                self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+                None
             };
-            match first {
-                Ok(job) => {
-                    let batch = Batch::gather(job, &self.jobs, self.batch_bytes);
+            match self.jobs.wait(timeout) {
+                Ok(()) => {
+                    let batch = Batch::gather(&mut self.jobs, self.batch_bytes);
                     // Signs of life are asked for more often than that, so this needs no alarm of its own.
                     if !batch.requests.is_empty() {
                         worked = Some(Instant::now());
@@ -241,19 +308,45 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::model::id::TillId;
+    use crate::model::id::{TillId, Uuid};
 
     fn job() -> Job {
         Job::Do(Box::new(Request::Retire { till: TillId([1; 16]) }), oneshot::channel().0)
+    }
+
+    fn of(request: Request) -> Job {
+        Job::Do(Box::new(request), oneshot::channel().0)
+    }
+
+    fn same() -> Request {
+        Request::Take { session: 1, what: Taking::Same { table: 1, after: Vec::new(), upto: Vec::new() } }
+    }
+
+    fn cancel() -> Request {
+        Request::Cancel { id: None, ticket: Uuid::nil(), reason: None }
     }
 
     #[test]
     fn what_waits_shares_a_commit_up_to_a_limit() {
         let (send, jobs) = channel();
         (0..300).for_each(|_| send.send(job()).unwrap());
-        let batch = Batch::gather(job(), &jobs, BATCH_BYTES_MAX);
+        let mut jobs = Jobs::new(jobs);
+        let batch = Batch::gather(&mut jobs, BATCH_BYTES_MAX);
         assert_eq!((batch.requests.len(), batch.answers.len()), (BATCH_REQUESTS_MAX, BATCH_REQUESTS_MAX));
-        assert_eq!(Batch::gather(job(), &jobs, BATCH_BYTES_MAX).requests.len(), 300 - (BATCH_REQUESTS_MAX - 1) + 1);
+        assert_eq!(Batch::gather(&mut jobs, BATCH_BYTES_MAX).requests.len(), 300 - BATCH_REQUESTS_MAX);
+    }
+
+    #[test]
+    fn a_sale_is_in_the_next_commit_however_much_of_a_snapshot_waits() {
+        let (send, jobs) = channel();
+        (0..1_000).for_each(|_| send.send(of(same())).unwrap());
+        let mut jobs = Jobs::new(jobs);
+        let first = Batch::gather(&mut jobs, BATCH_BYTES_MAX).requests.len();
+        assert!((1..=BATCH_BYTES_MAX / PART_BYTES).contains(&first), "{first} parts in a commit");
+        send.send(of(cancel())).unwrap();
+        send.send(Job::Beat(oneshot::channel().0)).unwrap();
+        let next = Batch::gather(&mut jobs, BATCH_BYTES_MAX).requests;
+        assert!(matches!(next[0], Request::Cancel { .. }) && next.len() > 1, "{} others", next.len() - 1);
     }
 
     #[test]
@@ -271,9 +364,10 @@ mod tests {
     fn nothing_behind_a_close_is_taken() {
         let (send, jobs) = channel();
         let (closed, _) = oneshot::channel();
-        send.send(Job::Close(closed)).unwrap();
         send.send(job()).unwrap();
-        let batch = Batch::gather(job(), &jobs, BATCH_BYTES_MAX);
+        send.send(Job::Close(closed)).unwrap();
+        send.send(of(cancel())).unwrap();
+        let batch = Batch::gather(&mut Jobs::new(jobs), BATCH_BYTES_MAX);
         assert_eq!(batch.requests.len(), 1);
         assert!(batch.closing.is_some());
     }
