@@ -17,7 +17,7 @@ use super::error::StoreError;
 use super::reader::Reader;
 use super::request::{Committed, Entropy, Now, Reply, Request, StoreOptions};
 use super::snapshot::Giving;
-use super::writer::{BATCH_BYTES_MAX, Job, Jobs, ReadJob, Writer, read_all};
+use super::writer::{BATCH_BYTES_MIN, Job, Jobs, ReadJob, Writer, read_all};
 
 /// The most requests, and the most readings, that wait.
 const WAITING_MAX: usize = 10_000;
@@ -121,7 +121,7 @@ impl Store {
             events,
             changes,
             health,
-            batch_bytes: BATCH_BYTES_MAX,
+            batch_bytes: BATCH_BYTES_MIN,
         };
         let reading = reads.waiting.clone();
         thread::Builder::new().name("till-store".into()).spawn(move || writer.run())?;

@@ -21,13 +21,13 @@ use super::request::{Committed, Reply, Request};
 const BATCH_REQUESTS_MAX: usize = 256;
 
 /// About the most bytes of one commit, so that no sale waits long behind a catch-up.
-pub(super) const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// What a commit may hold on the slowest card.
-const BATCH_BYTES_MIN: usize = 256 * 1024;
+/// What a commit may hold on the slowest card, and the first ones on any.
+pub(super) const BATCH_BYTES_MIN: usize = 256 * 1024;
 
 /// A commit that took longer makes the next ones smaller; one that took a quarter of it makes them larger.
-const COMMIT_TIME: Duration = Duration::from_millis(500);
+const COMMIT_TIME: Duration = Duration::from_millis(200);
 
 /// How often writing is tried again after a failure when no request does so.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
@@ -187,7 +187,8 @@ fn next_batch(limit: usize, bytes: usize, took: Duration) -> usize {
     if took > COMMIT_TIME {
         // Halved from what was too much, which may have been far below the limit.
         (bytes.min(limit) / 2).max(BATCH_BYTES_MIN)
-    } else if took < COMMIT_TIME / 4 {
+    } else if took < COMMIT_TIME / 4 && bytes >= limit / 2 {
+        // A lone sale is quick whatever the card: it tells nothing of large commits.
         (limit * 2).min(BATCH_BYTES_MAX)
     } else {
         limit
@@ -356,8 +357,9 @@ mod tests {
         assert_eq!(next_batch(BATCH_BYTES_MAX, 1_000_000, slow), 500_000);
         assert_eq!(next_batch(BATCH_BYTES_MAX, 512, slow), BATCH_BYTES_MIN);
         assert_eq!(next_batch(400_000, 512, COMMIT_TIME / 2), 400_000);
-        assert_eq!(next_batch(BATCH_BYTES_MIN, 512, quick), 2 * BATCH_BYTES_MIN);
-        assert_eq!(next_batch(BATCH_BYTES_MAX, 512, quick), BATCH_BYTES_MAX);
+        assert_eq!(next_batch(BATCH_BYTES_MIN, BATCH_BYTES_MIN, quick), 2 * BATCH_BYTES_MIN);
+        assert_eq!(next_batch(BATCH_BYTES_MAX, BATCH_BYTES_MAX, quick), BATCH_BYTES_MAX);
+        assert_eq!(next_batch(BATCH_BYTES_MIN, 512, quick), BATCH_BYTES_MIN, "a sale between two large ones");
     }
 
     #[test]
