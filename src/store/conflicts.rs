@@ -253,8 +253,8 @@ impl Reader {
 /// Conflicts that are not settled, at most `limit`, in an order that is the same on all tills.
 fn ids(conn: &Connection, limit: usize) -> Result<Vec<ConflictId>, StoreError> {
     let mut ids = Vec::new();
-    let mut contested =
-        conn.prepare_cached("SELECT entity_idx FROM contested JOIN entity ON idx = entity_idx ORDER BY kind, id")?;
+    let mut contested = conn
+        .prepare_cached("SELECT entity_idx FROM contested CROSS JOIN entity ON idx = entity_idx ORDER BY kind, id")?;
     let mut rows = contested.query([])?;
     while let Some(row) = rows.next()? {
         if ids.len() >= limit {

@@ -21,4 +21,6 @@ mod thread;
 pub(super) mod uncovered;
 
 pub use giver::SnapshotGiver;
+#[cfg(test)]
+pub(super) use take::{UNCOVERED_ENTITY, uncovered_records};
 pub(super) use thread::Giving;

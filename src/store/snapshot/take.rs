@@ -17,6 +17,19 @@ use crate::model::op::{Body, HoldReason, Op};
 use crate::model::state::State;
 use crate::sync::{Key, Taking, table};
 
+/// An entity that is uncovered. CROSS JOIN: by its id first, for all products of a shop may be uncovered. The plus takes the affinity of the
+/// row number away: a comparison that had one could not use the key of a column that has none.
+pub(in crate::store) const UNCOVERED_ENTITY: &str =
+    "SELECT idx FROM entity CROSS JOIN uncovered ON tbl = ?1 AND ref = +idx WHERE kind = ?2 AND id = ?3";
+
+/// The uncovered records of a part, of this table. As above: a part's rows are few, the uncovered ones may be all.
+pub(in crate::store) fn uncovered_records(name: &str) -> String {
+    format!(
+        "SELECT idx FROM {name} CROSS JOIN uncovered ON tbl = ?1 AND ref = +idx
+         WHERE id >= ?2 AND (id > ?2 OR hash > ?3) AND id <= ?4 AND (id < ?4 OR hash <= ?5)"
+    )
+}
+
 /// What came of joining a row in.
 struct Joined {
     of: Uncovered,
@@ -199,12 +212,7 @@ impl Work<'_> {
     }
 
     fn uncovered_records(&self, records: &Records, after: &[u8], upto: &[u8]) -> Result<Vec<Value>, StoreError> {
-        // CROSS JOIN: a part's rows are few, the uncovered ones may be all.
-        let sql = format!(
-            "SELECT idx FROM {} CROSS JOIN uncovered ON tbl = ?1 AND ref = idx
-             WHERE id >= ?2 AND (id > ?2 OR hash > ?3) AND id <= ?4 AND (id < ?4 OR hash <= ?5)",
-            records.name
-        );
+        let sql = uncovered_records(records.name);
         let mut query = self.conn.prepare_cached(&sql)?;
         let ((from, beyond), (to, until)) = (split_key(after), split_key(upto));
         let rows = query.query_map((records.table, from, beyond, to, until), |row| row.get(0))?;
@@ -224,9 +232,7 @@ impl Work<'_> {
             }
             Ok(in_range)
         })?;
-        let mut idx = self.conn.prepare_cached(
-            "SELECT idx FROM entity JOIN uncovered ON tbl = ?1 AND ref = idx WHERE kind = ?2 AND id = ?3",
-        )?;
+        let mut idx = self.conn.prepare_cached(UNCOVERED_ENTITY)?;
         let mut rows = Vec::new();
         for entity in whole {
             let found = idx.query_row((table::ENTITY, entity[0], &entity[1..]), |row| row.get(0)).optional()?;

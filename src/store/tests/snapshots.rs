@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::snapshot::{UNCOVERED_ENTITY, uncovered_records};
 use super::super::{Change, SnapshotGiver};
 use super::*;
 use crate::model::clock::Hlc;
@@ -414,6 +415,21 @@ fn catch_up(taker: &mut Till, giver: &mut Till, session: u64) {
     } else {
         let (_, whole) = take(taker, &mut giver.db().giver(), session, usize::MAX);
         assert!(whole);
+    }
+}
+
+/// Else a resumed snapshot of 10,000 products goes through all of them for each of them, and sales wait for it.
+#[test]
+fn an_uncovered_row_is_found_by_its_key() {
+    let mut till = Till::new(1);
+    let queries = ["ticket", "refund", "movement"].map(|table| (table, uncovered_records(table)));
+    for (table, sql) in queries.into_iter().chain([("entity", UNCOVERED_ENTITY.to_owned())]) {
+        let mut plan = till.conn().prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let places = plan.parameter_count();
+        let steps = plan.query_map(rusqlite::params_from_iter(vec![1; places]), |row| row.get::<_, String>(3)).unwrap();
+        let steps: Vec<String> = steps.map(Result::unwrap).collect();
+        assert!(steps[0].starts_with(&format!("SEARCH {table} ")), "{steps:?}");
+        assert!(steps[1].starts_with("SEARCH uncovered ") && steps[1].ends_with("(tbl=? AND ref=?)"), "{steps:?}");
     }
 }
 
