@@ -126,7 +126,7 @@ fn taken_over_a_cut(shop: &mut Shop) -> Result<()> {
             shop.lan.plug(B)?;
             shop.call(B, "POST", "/v1/p2p/reconnect", None)?.ok()?;
         }
-        let here = status["counts"]["tickets"].as_u64().context("no count of tickets")?;
+        let here = status["counts"]["tickets"].as_u64().with_context(|| format!("no count of tickets: {status}"))?;
         if rows.is_none() && here >= tickets as u64 {
             break;
         }
