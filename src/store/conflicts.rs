@@ -265,7 +265,7 @@ fn ids(conn: &Connection, limit: usize) -> Result<Vec<ConflictId>, StoreError> {
             ids.extend(fields.map(|(field, _)| ConflictId::Field(view.kind, view.id, field.to_owned())));
         }
     }
-    for conflict in marked(conn)? {
+    for conflict in flagged(conn)?.into_iter().chain(unchained(conn)?) {
         if ids.len() >= limit {
             break;
         }
@@ -282,8 +282,8 @@ fn ids(conn: &Connection, limit: usize) -> Result<Vec<ConflictId>, StoreError> {
     Ok(ids)
 }
 
-/// Conflicts by the tables `flag` and `unchained`, seen ones included.
-fn marked(conn: &Connection) -> Result<Vec<ConflictId>, StoreError> {
+/// Conflicts by the table `flag`, seen ones included.
+fn flagged(conn: &Connection) -> Result<Vec<ConflictId>, StoreError> {
     let mut flags = conn.prepare_cached("SELECT kind, subject FROM flag ORDER BY kind, subject")?;
     let mut rows = flags.query([])?;
     let mut conflicts = Vec::new();
@@ -291,14 +291,16 @@ fn marked(conn: &Connection) -> Result<Vec<ConflictId>, StoreError> {
         let (kind, subject): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
         conflicts.push(of_mark(kind, subject)?);
     }
+    Ok(conflicts)
+}
+
+/// Conflicts by the table `unchained`, seen ones included.
+fn unchained(conn: &Connection) -> Result<Vec<ConflictId>, StoreError> {
     let mut unchained = conn.prepare_cached(
         "SELECT DISTINCT ticket.id FROM unchained JOIN ticket ON ticket.idx = unchained.ticket_idx ORDER BY ticket.id",
     )?;
     let unchained = unchained.query_map([], |row| Ok(ConflictId::Unchained(Uuid::from_bytes(row.get(0)?))))?;
-    for conflict in unchained {
-        conflicts.push(conflict?);
-    }
-    Ok(conflicts)
+    Ok(unchained.collect::<Result<_, _>>()?)
 }
 
 fn of_mark(kind: i64, subject: Vec<u8>) -> Result<ConflictId, StoreError> {
@@ -348,7 +350,13 @@ pub(super) fn count(conn: &Connection) -> Result<Open, StoreError> {
     let fields = number("SELECT coalesce(sum(fields), 0) FROM contested")?;
     let below = number("SELECT count(*) FROM stock WHERE total < 0")?;
     let mut open = Open { all: fields + below, over_refunds: 0, negative_stocks: below };
-    for conflict in marked(conn)? {
+    let mut marked = flagged(conn)?;
+    // While rows of a snapshot come, most tickets are without the one before them: nobody has looked through so many.
+    match number("SELECT count(DISTINCT ticket_idx) FROM unchained")? {
+        many if many > LIMIT_MAX as u64 => open.all += many,
+        _ => marked.extend(unchained(conn)?),
+    }
+    for conflict in marked {
         let counts = u64::from(is_open(conn, &conflict)?);
         open.all += counts;
         open.over_refunds += if matches!(conflict, ConflictId::OverRefund(_)) { counts } else { 0 };

@@ -264,3 +264,19 @@ fn a_list_of_conflicts_is_bounded() {
     let none = ConflictId::OverRefund(uuid(1));
     assert_eq!(till.ask(resolve(&none, Value::Null)), Err(StoreError::NotFound("conflict")));
 }
+
+/// As while a snapshot of 100,000 tickets comes, of which the status is asked all the while.
+#[test]
+fn very_many_broken_chains_are_counted_without_a_look_at_each() {
+    let mut till = Till::new(1);
+    till.sell(1, sale(&[(7, 1)]));
+    let marks = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
+                 INSERT INTO unchained SELECT randomblob(32), n FROM n";
+    till.conn().execute(marks, [30_000]).unwrap();
+    let (many, few) = (till.reader().counts().unwrap().conflicts, 900);
+    // The product's stock is below zero as well.
+    assert_eq!(many, 30_001);
+    till.conn().execute("DELETE FROM unchained WHERE ticket_idx > ?1", [few]).unwrap();
+    // Of these, one has a ticket.
+    assert_eq!(till.reader().counts().unwrap().conflicts, 2);
+}
