@@ -231,6 +231,24 @@ fn stock_moves_by_its_types_and_tells_its_history() {
     assert_eq!(rest["items"].as_array().unwrap().len(), 4);
 }
 
+/// The bounds of the document are those of one quantity, and a total may go beyond.
+#[test]
+fn what_is_in_stock_may_be_more_than_one_movement_can_bring() {
+    let till = Till::start();
+    let product = id();
+    let path = format!("/v1/products/{product}/stock");
+    let most = 1_000_000_000;
+    for stock in [most, 2 * most] {
+        let body = json!({ "id": id(), "type": "in", "quantity": most });
+        assert_eq!(till.call("POST", &path, &body).json(201)["stock"], stock);
+    }
+    let document = till.get("/openapi.json").json(200);
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(schemas["Stock"]["properties"]["stock"]["$ref"], json!("#/components/schemas/QuantitySum"));
+    assert_eq!(schemas["Product"]["properties"]["stock"]["$ref"], json!("#/components/schemas/QuantitySum"));
+    assert!(schemas["QuantitySum"]["maximum"].is_null() && schemas["Quantity"]["maximum"] == json!(most));
+}
+
 #[test]
 fn the_status_is_the_agents_and_the_stores() {
     let till = Till::start();

@@ -25,12 +25,12 @@ use super::super::problem::ProblemBody;
 use super::super::roster::RosterShape;
 use super::super::routes;
 use super::super::sales::TodayShape;
-use super::super::shape::Time;
 use super::super::shape::entity::{
     Category, CategoryShape, Customer, CustomerShape, Entity, Fields, Product, ProductShape,
 };
 use super::super::shape::stock::{NewMovement, StockEntryShape, StockShape};
 use super::super::shape::ticket::{NewCancel, NewRefund, NewTicket, TicketShape};
+use super::super::shape::{QuantitySum, Time};
 use super::super::status::{Alert, HealthShape, StatusShape};
 use super::super::tokens::NewTokenShape;
 use super::super::{changes, limits};
@@ -50,6 +50,7 @@ macro_rules! schema {
 schema! {
     Money => "Money", { "type": "integer", "minimum": -MONEY_MAX, "maximum": MONEY_MAX, "description": "Minor units of the store's currency: TND 4.500 is 4500." };
     Quantity => "Quantity", { "type": "number", "minimum": -QUANTITY_MAX / 1000, "maximum": QUANTITY_MAX / 1000, "description": "At most three decimals." };
+    QuantitySum => "QuantitySum", { "type": "number", "description": "What quantities add up to: at most three decimals, and no bound of one quantity." };
     Time => "Time", { "type": "string", "format": "date-time", "description": "UTC, with milliseconds." };
     ClockQuality => "ClockQuality", { "type": "string", "enum": [ClockQuality::Trusted, ClockQuality::Untrusted], "description": "Whether something that knows the time has set the till's clock." };
     TicketStatus => "TicketStatus", { "type": "string", "enum": [TicketStatus::Completed, TicketStatus::Cancelled, TicketStatus::Refunded, TicketStatus::PartiallyRefunded] };

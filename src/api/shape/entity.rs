@@ -179,6 +179,7 @@ pub(in super::super) struct ProductShape {
     allergens: Option<String>,
     active: bool,
     extra: BTreeMap<String, Json>,
+    #[cfg_attr(test, schemars(with = "super::QuantitySum"))]
     stock: Quantity,
     updated_at: Time,
     /// The till of the latest edit.

@@ -87,3 +87,7 @@ mod tests {
         assert!(!faults("a\nb"));
     }
 }
+
+/// The schema of what quantities add up to.
+#[cfg(test)]
+pub(super) struct QuantitySum;

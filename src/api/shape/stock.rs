@@ -44,6 +44,7 @@ impl NewMovement {
 #[cfg_attr(test, schemars(rename = "Stock"))]
 pub(in super::super) struct StockShape {
     pub product_id: Uuid,
+    #[cfg_attr(test, schemars(with = "super::QuantitySum"))]
     pub stock: Quantity,
 }
 
@@ -58,6 +59,7 @@ pub(in super::super) struct StockEntryShape {
     /// The id of the ticket, refund or movement.
     id: Uuid,
     /// The change.
+    #[cfg_attr(test, schemars(with = "super::QuantitySum"))]
     delta: Quantity,
     /// A ticket's number; the client's reference of a movement.
     reference: Option<String>,

@@ -228,6 +228,7 @@ pub(in super::super) struct LineShape {
     /// Quantity x unit price, rounded half up, less the discount.
     total: Money,
     /// How much of the quantity has been taken back.
+    #[cfg_attr(test, schemars(with = "super::QuantitySum"))]
     refunded: Quantity,
 }
 
