@@ -60,6 +60,10 @@ pub(super) fn check_id(faults: &mut Faults, path: &str, id: Uuid) {
     faults.require(!id.is_nil(), || path.to_owned(), "an id is a random UUID, not nil");
 }
 
+/// The schema of what quantities add up to.
+#[cfg(test)]
+pub(super) struct QuantitySum;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,7 +91,3 @@ mod tests {
         assert!(!faults("a\nb"));
     }
 }
-
-/// The schema of what quantities add up to.
-#[cfg(test)]
-pub(super) struct QuantitySum;
