@@ -2,7 +2,7 @@
 // of its messages and of its defects; each defect is on unless it is named in `--without` (see DEFECTS), or is of another kind (NOT_SWITCHED).
 //
 //   node standin.mjs --id POS-P1 --name Caisse --address 10.0.0.1 --control 8080 --data till.db [--first 1] [--order stock-first]
-//                    [--without flap,redial | --without all] [--no-dial yes] [--link-local yes] [--alone yes]
+//                    [--without flap,redial | --without all] [--zone Africa/Tunis] [--no-dial yes] [--link-local yes] [--alone yes]
 //
 // Its database is a real SQLite, with the tables, foreign keys and the trigger that the defects come from: see standin-db.mjs.
 // `--no-dial`: it is found and does not dial. `--link-local`: it announces an fe80:: address before its IPv4. `--alone`: it comes to the others
@@ -51,6 +51,9 @@ const has = (defect) => !without.has(defect);
 const port = has("port") ? 3030 : Number(args.port ?? 3030);
 const stockFirst = args.order === "stock-first";
 const first = Number(args.first ?? 1);
+
+// What its database takes for the local time.
+if (args.zone) process.env.TZ = args.zone;
 
 const say = (...words) => console.log(new Date().toISOString(), ...words);
 

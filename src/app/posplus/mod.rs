@@ -2,6 +2,7 @@
 //!
 //! Nothing here is in a sale's way: each till has a task of its own, which asks the store for one thing at a time.
 
+mod differs;
 mod kept;
 mod lately;
 mod peer;
@@ -10,7 +11,7 @@ mod told;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -19,7 +20,7 @@ use tracing::info;
 use super::clock::{self, Uptime};
 use crate::api::{PosplusCounts, PosplusDiffers, PosplusPeer};
 use crate::config::PosPlus;
-use crate::discovery::{DiscoveryEvent, Kin};
+use crate::discovery::{DiscoveryEvent, Found, Kin};
 use crate::mesh::{DIAL_AFTER, MeshHandle, PosplusLink, Refused};
 use crate::model::id::TillId;
 use crate::store::Store;
@@ -165,10 +166,32 @@ struct Service {
     dialling: Option<tokio::task::JoinHandle<Result<(), Refused>>>,
 }
 
+/// Why a service that announces itself as POSPlus does is not dialled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+enum NotDialled {
+    #[error("is not in \"posplus.allow\" of pos-config.json: add its address if it is a POSPlus till of this shop")]
+    NotAllowed,
+    #[error("does not say which till it is (no \"id\" in its TXT record)")]
+    NoId,
+    #[error("says our own posId: two tills have one, so give one of them another in its pos-config.json")]
+    OwnId,
+}
+
+/// Whom to dial, and where.
+fn dialled(found: &Found, own: &str, allow: &[IpAddr]) -> Result<(String, SocketAddr), NotDialled> {
+    let allowed = found.addresses.iter().find(|a| allow.contains(&a.ip().to_canonical()));
+    match (found.pos_id.as_deref(), allowed) {
+        (Some(id), _) if id == own => Err(NotDialled::OwnId),
+        (_, None) => Err(NotDialled::NotAllowed),
+        (None, _) => Err(NotDialled::NoId),
+        (Some(id), Some(address)) => Ok((id.to_owned(), *address)),
+    }
+}
+
 struct Manager {
     context: Context,
     mesh: MeshHandle,
-    allow: Vec<std::net::IpAddr>,
+    allow: Vec<IpAddr>,
     peers: HashMap<String, mpsc::Sender<PosplusLink>>,
     services: HashMap<String, Service>,
 }
@@ -209,40 +232,40 @@ impl Manager {
 
     fn on_discovery(&mut self, event: &DiscoveryEvent) {
         match event {
-            DiscoveryEvent::Found(found) if found.kin == Kin::Posplus => {
-                let allowed = found.addresses.iter().find(|a| self.allow.contains(&a.ip().to_canonical())).copied();
-                let pos_id = found.pos_id.clone().filter(|id| *id != self.context.pos_id);
-                let (Some(address), Some(pos_id)) = (allowed, pos_id.clone()) else {
-                    if allowed.is_none() {
-                        let address = found.addresses.first().copied();
-                        if let Some((address, pos_id)) = address.zip(pos_id) {
-                            show_absent(&self.context, &pos_id, address, &Refused::PosplusAddress.to_string());
-                        }
-                        info!(
-                            "P2P: {} at {:?} announces itself as POSPlus does, and is not in \"posplus.allow\": not dialled",
-                            found.key, found.addresses
-                        );
-                    }
-                    return;
-                };
-                if self.services.len() >= SERVICES_MAX && !self.services.contains_key(&found.key) {
-                    return;
-                }
-                let now = self.context.uptime.ms();
-                let fresh = self.services.get(&found.key).is_none_or(|known| known.address != address);
-                if fresh {
-                    info!(peer = %pos_id, "P2P: found POSPlus till {pos_id} at {address}");
-                    let dial_at = now + dial_after_ms();
-                    let service = Service { pos_id, address, dial_at, wait_ms: 1_000, dialling: None };
-                    self.services.insert(found.key.clone(), service);
-                }
-            }
+            DiscoveryEvent::Found(found) if found.kin == Kin::Posplus => self.on_found(found),
             DiscoveryEvent::NetworkChanged => {
                 let at = self.context.uptime.ms() + dial_after_ms();
                 self.services.values_mut().for_each(|service| service.dial_at = service.dial_at.min(at));
             }
             // A till whose goodbye was heard may come back at the same place without being found again: it is dialled all the same.
             _ => {}
+        }
+    }
+
+    fn on_found(&mut self, found: &Found) {
+        let (pos_id, address) = match dialled(found, &self.context.pos_id, &self.allow) {
+            Ok(dialled) => dialled,
+            Err(why) => {
+                if why == NotDialled::NotAllowed
+                    && let Some((address, pos_id)) = found.addresses.first().zip(found.pos_id.as_ref())
+                {
+                    show_absent(&self.context, pos_id, *address, &Refused::PosplusAddress.to_string());
+                }
+                info!(
+                    "P2P: {} at {:?} announces itself as POSPlus does, and {why}: not dialled",
+                    found.key, found.addresses
+                );
+                return;
+            }
+        };
+        if self.services.len() >= SERVICES_MAX && !self.services.contains_key(&found.key) {
+            return;
+        }
+        if self.services.get(&found.key).is_none_or(|known| known.address != address) {
+            info!(peer = %pos_id, "P2P: found POSPlus till {pos_id} at {address}");
+            let dial_at = self.context.uptime.ms() + dial_after_ms();
+            let service = Service { pos_id, address, dial_at, wait_ms: 1_000, dialling: None };
+            self.services.insert(found.key.clone(), service);
         }
     }
 
@@ -304,4 +327,29 @@ fn show_absent(context: &Context, pos_id: &str, address: SocketAddr, why: &str) 
 
 fn dial_after_ms() -> u64 {
     DIAL_AFTER.as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_dialled_is_told_why() {
+        let found = |pos_id: Option<&str>, address: &str| Found {
+            key: "x".into(),
+            pos_id: pos_id.map(str::to_owned),
+            till: None,
+            store: None,
+            proto: None,
+            kin: Kin::Posplus,
+            addresses: vec![address.parse().expect("an address")],
+        };
+        let allow: [IpAddr; 1] = ["10.0.0.2".parse().expect("an address")];
+        let judge = |pos_id, address| dialled(&found(pos_id, address), "TM-1", &allow).map(|(id, _)| id);
+        assert_eq!(judge(Some("POS-1"), "10.0.0.2:3030"), Ok("POS-1".into()));
+        assert_eq!(judge(Some("POS-1"), "10.0.0.3:3030"), Err(NotDialled::NotAllowed));
+        assert_eq!(judge(None, "10.0.0.2:3030"), Err(NotDialled::NoId));
+        // Two tills with one posId are told of wherever the other is.
+        assert_eq!(judge(Some("TM-1"), "10.0.0.3:3030"), Err(NotDialled::OwnId));
+    }
 }

@@ -177,8 +177,13 @@ impl Peer {
         format!("posplus {}", self.pos_id)
     }
 
+    fn differs_note(&self) -> String {
+        format!("posplus-differs {}", self.pos_id)
+    }
+
     pub(super) async fn run(mut self, mut links: mpsc::Receiver<PosplusLink>) {
         self.told = Told::new(self.remembered().await);
+        self.status.differs = self.remembered_differs().await;
         self.noted = self.told.read;
         let mut changes = self.context.store.changes();
         let mut tick = tokio::time::interval(TICK);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tracing::{debug, warn};
 
+use super::super::differs;
 use super::super::lately::Due;
 use super::{NOTE_EVERY_MS, Peer};
 use crate::api::PosplusDiffers;
@@ -13,7 +14,7 @@ use crate::app::clock;
 use crate::model::amount::Quantity;
 use crate::model::id::Uuid;
 use crate::model::posplus::PosProduct;
-use crate::store::{PosHeard, PosSaid, PosStock, Reply, Request, Store, StoreError};
+use crate::store::{PosHeard, PosSaid, PosStock, Remember, Reply, Request, Store, StoreError};
 use crate::wire::posplus::{Action, Body, Catalogue, PosMessage, parse_time};
 
 /// A sale that comes later than its quantity was counted by that already, where this is not longer ago.
@@ -247,6 +248,17 @@ impl Peer {
         }
         let at_ms = clock::now().wall_ms;
         status.differs.push(PosplusDiffers { product_id, sku, name, theirs, ours: heard.stock, at_ms });
+        let value = Some(differs::to_note(&status.differs));
+        let note = Remember::Note { key: self.differs_note(), value };
+        if let Err(error) = self.context.store.submit(Request::Remember(note)).await {
+            warn!("what is to be counted beside POSPlus till {} could not be written down: {error}", self.pos_id);
+        }
+    }
+
+    pub(super) async fn remembered_differs(&self) -> Vec<PosplusDiffers> {
+        let note = self.differs_note();
+        let read = self.context.store.read(move |reader| reader.memory(&note)).await;
+        read.ok().flatten().map(|note| differs::from_note(&note)).unwrap_or_default()
     }
 
     async fn product(&mut self, product: PosProduct, message: &str) {
