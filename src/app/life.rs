@@ -69,7 +69,16 @@ pub(super) async fn show(supervisor: Arc<Supervisor>, store: Store, silent: watc
 ///
 /// # Panics
 /// As the start does.
-pub(super) async fn start<T>(supervisor: &Supervisor, mut work: JoinHandle<T>) -> T {
+pub(super) async fn start<T>(supervisor: &Supervisor, work: JoinHandle<T>) -> T {
+    start_by(START_LOOK, processor_time, supervisor, work).await
+}
+
+async fn start_by<T>(
+    look: Duration,
+    processor_time: impl Fn() -> Duration,
+    supervisor: &Supervisor,
+    mut work: JoinHandle<T>,
+) -> T {
     let mut before = processor_time();
     loop {
         tokio::select! {
@@ -77,7 +86,7 @@ pub(super) async fn start<T>(supervisor: &Supervisor, mut work: JoinHandle<T>) -
                 Ok(done) => return done,
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             },
-            () = tokio::time::sleep(START_LOOK) => {
+            () = tokio::time::sleep(look) => {
                 let now = processor_time();
                 if now.saturating_sub(before) >= START_WORK {
                     supervisor.more_time(START_MORE);
@@ -90,4 +99,37 @@ pub(super) async fn start<T>(supervisor: &Supervisor, mut work: JoinHandle<T>) -
 
 fn processor_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_start_that_goes_on_is_given_time_and_one_that_hangs_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("notify");
+        let listener = UnixDatagram::bind(&path).expect("a socket");
+        listener.set_nonblocking(true).expect("a socket that does not block");
+        let supervisor = Supervisor::at(&path).expect("a connection");
+        for (busy, step_ms) in [(true, 5), (false, 4)] {
+            let (looks, work_ms) = (Arc::new(tokio::sync::Semaphore::new(0)), AtomicU64::new(0));
+            let clock = || {
+                looks.add_permits(1);
+                Duration::from_millis(work_ms.fetch_add(step_ms, Ordering::Relaxed))
+            };
+            let enough = looks.clone();
+            let work = tokio::spawn(async move { drop(enough.acquire_many(4).await) });
+            start_by(Duration::from_millis(1), clock, &supervisor, work).await;
+            let mut buffer = [0; 64];
+            let heard: Vec<_> =
+                std::iter::from_fn(|| listener.recv(&mut buffer).ok().map(|n| buffer[..n].to_vec())).collect();
+            assert!(heard.iter().all(|words| words == b"EXTEND_TIMEOUT_USEC=300000000"), "{heard:?}");
+            assert_eq!(heard.len() >= 3, busy, "{heard:?}");
+            assert_eq!(heard.is_empty(), !busy, "{heard:?}");
+        }
+    }
 }

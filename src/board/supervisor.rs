@@ -31,6 +31,12 @@ impl Supervisor {
         Self { socket, patience }
     }
 
+    /// One that listens at a path.
+    #[cfg(test)]
+    pub(crate) fn at(path: &std::path::Path) -> io::Result<Self> {
+        Ok(Self { socket: Some(connect(path.as_os_str())?), patience: None })
+    }
+
     /// The agent has started: its API listens.
     pub fn ready(&self) {
         self.say("READY=1");
