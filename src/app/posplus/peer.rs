@@ -2,6 +2,7 @@
 
 mod hear;
 mod lead;
+mod lists;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::info;
 
+use self::lists::Lists;
 use super::kept::Kept;
 use super::lately::Lately;
 use super::seat::Seat;
@@ -92,6 +94,7 @@ pub(super) struct Peer {
     /// Products that it was given, by sku: with how many, and what else was said of them. It will say in which row it has them.
     given: HashMap<String, (Quantity, u64)>,
     kept: Kept,
+    lists: Lists,
     /// Where changes and ledger stood lately, for who only listens.
     trail: VecDeque<(u64, Mark)>,
     /// When a ping was sent that it has answered.
@@ -152,6 +155,7 @@ impl Peer {
             listed: HashMap::new(),
             given: HashMap::new(),
             kept: Kept::default(),
+            lists: Lists::default(),
             trail: VecDeque::new(),
             proven: 0,
             ask_at: None,
@@ -203,6 +207,7 @@ impl Peer {
                     self.pump = true;
                 }
                 _ = tick.tick(), if busy => {}
+                () = std::future::ready(()), if self.has_lists() => self.work_lists().await,
             }
             self.on_time().await;
             self.publish();
@@ -246,6 +251,7 @@ impl Peer {
         self.lately.clear();
         self.unknown.clear();
         self.given.clear();
+        self.lists.clear();
         self.counted.clear();
         self.status.online = false;
         self.look_at = self.now();
@@ -267,7 +273,7 @@ impl Peer {
             if self.ping_at <= now {
                 self.fence(Batch::default()).await;
             }
-            if self.seat.is_ours() && self.ask_at.is_some_and(|at| at <= now) {
+            if self.seat.is_ours() && !self.hears_list() && self.ask_at.is_some_and(|at| at <= now) {
                 (self.ask_at, self.asked) = (None, Some(now));
                 let requested_by = self.context.pos_id.clone();
                 self.send(Body::FullRequest { requested_by, bidirectional: false }).await;
@@ -276,10 +282,10 @@ impl Peer {
             let waits = self.fresh && self.asked.is_none_or(|asked| now < asked + FIRST_LIST_MS);
             if self.seat.is_ours() && !waits {
                 if std::mem::take(&mut self.asks_all) {
-                    self.answer_all().await;
+                    self.answer_all();
                 }
                 if let Some((since_ms, since)) = self.asks_since.take() {
-                    self.answer(since_ms, since).await;
+                    self.answer(since_ms, since);
                 }
                 if self.held_look_at <= now && self.told.can_send() {
                     self.release(now).await;

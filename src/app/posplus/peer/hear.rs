@@ -3,7 +3,6 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tracing::{debug, warn};
 
 use super::super::differs;
@@ -15,7 +14,7 @@ use crate::model::amount::Quantity;
 use crate::model::id::Uuid;
 use crate::model::posplus::PosProduct;
 use crate::store::{PosHeard, PosSaid, PosStock, Remember, Reply, Request, Store, StoreError};
-use crate::wire::posplus::{Action, Body, Catalogue, PosMessage, parse_time};
+use crate::wire::posplus::{Action, Body, PosMessage, parse_time};
 
 /// A sale that comes later than its quantity was counted by that already, where this is not longer ago.
 const COUNTED_MS: u64 = 30_000;
@@ -23,8 +22,6 @@ const COUNTED_MS: u64 = 30_000;
 const ASK_EVERY_MS: u64 = 500;
 /// Rows of lists that are remembered.
 const LISTED_MAX: usize = 20_000;
-/// Products of a list that the store is asked about at once.
-const LIST_BATCH: usize = 64;
 /// Messages whose ids are remembered: each comes on both of two connections.
 const IDS_MAX: usize = 4_096;
 /// Products that are shown as having differed.
@@ -34,7 +31,7 @@ const SINCE_SLACK_MS: u64 = 24 * 3_600_000;
 
 /// How a till says something of a product.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Word {
+pub(super) enum Word {
     /// It has just changed there.
     Live,
     /// In a list of all that is there.
@@ -125,6 +122,7 @@ impl Peer {
         match message.body {
             Body::Ticket(ticket) => {
                 counts.tickets_in += 1;
+                self.take_listed_of_sale(&ticket).await;
                 // What it names by rows that are not known needs no waiting: products have their sku beside it, and a customer is found under
                 // the row as soon as something is said of them.
                 let heard = self.ask(PosSaid::Ticket(ticket)).await;
@@ -134,9 +132,13 @@ impl Peer {
             }
             Body::Stock { product, quantity } => {
                 counts.stock_in += 1;
+                self.take_listed_of(product, "").await;
                 self.said(product, quantity, &message.id);
             }
-            Body::Product(Action::Delete, product) => drop(self.ask(PosSaid::Deleted(product)).await),
+            Body::Product(Action::Delete, product) => {
+                self.take_listed_of(product.row, &product.sku).await;
+                self.ask(PosSaid::Deleted(product)).await;
+            }
             Body::Product(_, product) => self.product(*product, &message.id).await,
             Body::Customer(Action::Delete, _) => counts.ignored += 1,
             Body::Customer(_, customer) => {
@@ -209,7 +211,7 @@ impl Peer {
         self.judge(taken).await
     }
 
-    async fn judge(&mut self, taken: Result<PosHeard, StoreError>) -> Option<PosHeard> {
+    pub(super) async fn judge(&mut self, taken: Result<PosHeard, StoreError>) -> Option<PosHeard> {
         match taken {
             Ok(heard) => {
                 if let Some(theirs) = heard.differs {
@@ -263,6 +265,8 @@ impl Peer {
 
     async fn product(&mut self, product: PosProduct, message: &str) {
         let (row, quantity) = (product.row, product.stock);
+        self.take_listed_of(row, &product.sku).await;
+        self.status.counts.products_in += 1;
         let said = self.prepare(product, Word::Live, message);
         if let Some(heard) = self.ask(said).await {
             self.settle(row, quantity, heard).await;
@@ -270,8 +274,7 @@ impl Peer {
     }
 
     /// What to ask the store about a product that it tells of.
-    fn prepare(&mut self, product: PosProduct, word: Word, message: &str) -> PosSaid {
-        self.status.counts.products_in += 1;
+    pub(super) fn prepare(&mut self, product: PosProduct, word: Word, message: &str) -> PosSaid {
         let (row, quantity) = (product.row, product.stock);
         let given = self.given.remove(&product.sku).map(|(quantity, _)| quantity);
         // Two of our tills that ask for its list at the same time make one movement of what they find.
@@ -286,14 +289,19 @@ impl Peer {
             None => given,
             has => has,
         };
+        if let Some(id) = product_known.copied() {
+            self.told.said(id, quantity);
+        }
         PosSaid::Product { product: Box::new(product), live: word != Word::Listed, stock }
     }
 
     /// Goes on with what the store has answered about a product.
-    async fn settle(&mut self, row: i64, quantity: Quantity, heard: PosHeard) {
+    pub(super) async fn settle(&mut self, row: i64, quantity: Quantity, heard: PosHeard) {
         let Some(id) = heard.product else { return };
-        self.rows.insert(row, id);
-        self.told.said(id, quantity);
+        // What was known when it said so was taken note of then.
+        if self.rows.insert(row, id) != Some(id) {
+            self.told.said(id, quantity);
+        }
         if heard.ours_newer {
             self.tell_product(id).await;
         }
@@ -332,37 +340,8 @@ impl Peer {
         }
     }
 
-    async fn catalogue(&mut self, catalogue: Catalogue, word: Word, message: &str) {
-        debug!(
-            peer = %self.pos_id,
-            "P2P: POSPlus till {} has {} products and {} categories", self.pos_id, catalogue.products.len(), catalogue.categories.len()
-        );
-        for category in catalogue.categories {
-            self.ask(PosSaid::Category { category: Box::new(category), live: word == Word::Ordered }).await;
-        }
-        let is_ordered = word == Word::Ordered;
-        let news: Vec<_> =
-            catalogue.products.into_iter().filter(|product| self.is_news(product) || is_ordered).collect();
-        for some in news.chunks(LIST_BATCH) {
-            let asked: Vec<_> = some.iter().cloned().map(|product| self.prepare(product, word, message)).collect();
-            let (store, pos_id) = (self.context.store.clone(), self.pos_id.clone());
-            // Together, so that they are committed together.
-            let taken = join_all(asked.into_iter().map(|said| take(&store, &pos_id, said))).await;
-            for (product, taken) in some.iter().zip(taken) {
-                if let Some(heard) = self.judge(taken).await {
-                    self.settle(product.row, product.stock, heard).await;
-                }
-            }
-        }
-        self.fresh = false;
-        self.told.has_said_all();
-        if std::mem::take(&mut self.give) {
-            self.give_missing().await;
-        }
-    }
-
     /// Whether a list tells something of a product that the list before it did not.
-    fn is_news(&mut self, product: &PosProduct) -> bool {
+    pub(super) fn is_news(&mut self, product: &PosProduct) -> bool {
         let hash = hash_of(product);
         if self.listed.len() >= LISTED_MAX {
             self.listed.clear();
@@ -391,7 +370,7 @@ pub(super) fn hash_of(product: &PosProduct) -> u64 {
 }
 
 /// Has the store take in something. A full disk is emptied some day, and a sale that was heard is not forgotten meanwhile.
-async fn take(store: &Store, pos_id: &str, said: PosSaid) -> Result<PosHeard, StoreError> {
+pub(super) async fn take(store: &Store, pos_id: &str, said: PosSaid) -> Result<PosHeard, StoreError> {
     let request = Request::Posplus { pos_id: pos_id.to_owned(), said };
     loop {
         match store.submit(request.clone()).await {

@@ -1,6 +1,6 @@
 //! What changes here, told to the till.
 
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::super::told::{Batch, Mark};
 use super::hear::hash_of;
@@ -22,8 +22,6 @@ const HOLD_MS: u64 = 20_000;
 const HELD_MAX: usize = 64;
 /// Between two looks at them.
 const HELD_LOOK_MS: u64 = 250;
-/// Products in one answer to who asks for all. POSPlus answers with all that it has; with more than this, two answers are easier to read.
-const ANSWER_ITEMS: usize = 5_000;
 
 impl Peer {
     /// How far this till was told by what is written down; a till that is new here is told what changes from now on.
@@ -223,63 +221,17 @@ impl Peer {
         link.outbox.send(body).await.is_ok()
     }
 
-    /// Gives it the products and categories that it does not have, and has it say in which rows it has put them.
-    pub(super) async fn give_missing(&mut self) {
-        let (mut walk, mut given) = (Walk::new(0, true), 0_usize);
-        while let Some(catalogue) = self.next_page(&mut walk).await {
-            given += catalogue.products.len();
-            let products = catalogue.products.iter();
-            self.given.extend(products.map(|product| (product.sku.clone(), (product.stock, hash_of(product)))));
-            if !(catalogue.products.is_empty() && catalogue.categories.is_empty()) {
-                self.page(catalogue, None).await;
-            }
-        }
-        if given > 0 {
-            info!(peer = %self.pos_id, "P2P: gave POSPlus till {} {given} products that it did not have", self.pos_id);
-            self.ask_soon();
-        }
-    }
-
     /// One answer of at most a hundred items, which says that there is no more: where it said otherwise, POSPlus would ask for what has
     /// changed since now.
-    async fn page(&mut self, catalogue: Catalogue, since: Option<String>) {
+    pub(super) async fn page(&mut self, catalogue: Catalogue, since: Option<String>) {
         self.status.counts.products_out += catalogue.products.len() as u64;
         let since = since.unwrap_or_else(|| iso(0));
         let body = Body::IncrementalResponse { catalogue, since, has_more: false, synced_ms: clock::now().wall_ms };
         self.send(body).await;
     }
 
-    /// Answers what has changed since a time, in as many answers as it takes.
-    pub(super) async fn answer(&mut self, since_ms: u64, since: String) {
-        let mut walk = Walk::new(since_ms, false);
-        while let Some(catalogue) = self.next_page(&mut walk).await {
-            self.page(catalogue, Some(since.clone())).await;
-        }
-    }
-
-    /// Answers what there is: all at once, as POSPlus does, where it is not too much for that.
-    pub(super) async fn answer_all(&mut self) {
-        let (mut walk, mut all) = (Walk::new(0, false), Catalogue::default());
-        loop {
-            let page = self.next_page(&mut walk).await;
-            let is_last = page.is_none();
-            if let Some(page) = page {
-                all.products.extend(page.products);
-                all.categories.extend(page.categories);
-            }
-            if is_last || all.products.len() >= ANSWER_ITEMS {
-                let catalogue = std::mem::take(&mut all);
-                self.status.counts.products_out += catalogue.products.len() as u64;
-                self.send(Body::FullResponse { catalogue, synced_ms: clock::now().wall_ms }).await;
-            }
-            if is_last {
-                return;
-            }
-        }
-    }
-
     /// The next items of the catalogue in that till's words, at most a hundred of each kind.
-    async fn next_page(&self, walk: &mut Walk) -> Option<Catalogue> {
+    pub(super) async fn next_page(&self, walk: &mut Walk) -> Option<Catalogue> {
         let (pos_id, asked) = (self.pos_id.clone(), *walk);
         if asked.categories.is_none() && asked.products.is_none() {
             return None;
@@ -312,7 +264,7 @@ impl Peer {
 
 /// Where a walk through the catalogue stands: after which item to go on, of each kind that is not all told.
 #[derive(Clone, Copy)]
-struct Walk {
+pub(super) struct Walk {
     since_ms: u64,
     missing_only: bool,
     categories: Option<Option<Cursor>>,
@@ -320,7 +272,7 @@ struct Walk {
 }
 
 impl Walk {
-    const fn new(since_ms: u64, missing_only: bool) -> Self {
+    pub(super) const fn new(since_ms: u64, missing_only: bool) -> Self {
         Self { since_ms, missing_only, categories: Some(None), products: Some(None) }
     }
 }

@@ -15,7 +15,7 @@ use crate::mesh::PosplusLink;
 use crate::model::amount::{Money, Quantity};
 use crate::model::id::{TillId, Uuid};
 use crate::model::level::LEVEL;
-use crate::model::posplus::{PosProduct, Thing};
+use crate::model::posplus::{PosLine, PosProduct, PosStatus, PosTicket, Thing};
 use crate::model::register::{EntityKind, Value};
 use crate::model::ticket::{Line, Sale};
 use crate::store::{Author, Change, Request, Store, StoreOptions};
@@ -25,6 +25,8 @@ use crate::wire::posplus::{Action, Body, Catalogue, PosMessage};
 const PATIENCE: Duration = Duration::from_secs(60);
 const POS: &str = "POS-P1";
 const HOUR: u64 = 3_600_000;
+/// Of 22 November 2026 in Tunis, in milliseconds since 1970.
+const NOON: u64 = 1_795_345_200_000;
 
 /// A till of ours, and a POSPlus till at the other end of a connection.
 struct Talk {
@@ -326,4 +328,62 @@ async fn a_quantity_of_a_row_that_is_not_known_waits_for_its_product() {
         }
     }
     talk.until("seven are here", move |reader| reader.stock(id).unwrap() == Quantity::units(7)).await;
+}
+
+fn sold(row: i64, sku: &str, units: i64) -> PosTicket {
+    let line = PosLine {
+        row: 1,
+        product: row,
+        name: sku.into(),
+        sku: sku.into(),
+        quantity: Quantity::units(units),
+        unit_price: Money(100),
+        discount_rate: 0,
+        discount: Money(0),
+        total: Money(100 * units),
+    };
+    PosTicket {
+        row: 1,
+        number: "T20261123-0001".into(),
+        user: 1,
+        customer: None,
+        session: 1,
+        subtotal: Money(100 * units),
+        discount: Money(0),
+        total: Money(100 * units),
+        status: PosStatus::Completed,
+        created: "2026-11-23T11:00:00.000Z".into(),
+        created_ms: NOON,
+        updated_ms: NOON,
+        lines: vec![line],
+        payments: vec![],
+    }
+}
+
+#[tokio::test]
+async fn a_sale_waits_for_no_list_and_what_the_list_says_of_it_is_older() {
+    const PRODUCTS: i64 = 1_500;
+    let mut talk = Talk::begin().await;
+    talk.list = (1..=PRODUCTS).map(|row| product(row, &format!("S{row}"), 100, 50)).collect();
+    talk.until_asked().await;
+    let ticket = sold(PRODUCTS, &format!("S{PRODUCTS}"), 2);
+    let (record, id) = (ticket.record_id(POS), Thing::Product.of_key(&format!("S{PRODUCTS}")));
+    talk.say(Body::Ticket(Box::new(ticket))).await;
+    talk.say(Body::Stock { product: PRODUCTS, quantity: Quantity::units(48) }).await;
+    let (first, behind) = mpsc::unbounded_channel();
+    talk.until("the sale is here", move |reader| {
+        let here = reader.ticket(record).unwrap().is_some();
+        if here {
+            first.send(reader.counts().unwrap().products).unwrap();
+        }
+        here
+    })
+    .await;
+    let at_the_sale = { behind }.recv().await.unwrap();
+    assert!(at_the_sale < PRODUCTS as u64, "it waited for the whole list");
+    talk.until("all are here", |reader| reader.counts().unwrap().products == PRODUCTS as u64).await;
+    talk.until("the quantity beside the sale was weighed", move |reader| {
+        reader.stock(id).unwrap() == Quantity::units(48) && reader.stock_history(id, None, 9).unwrap().items.len() == 2
+    })
+    .await;
 }
