@@ -539,6 +539,10 @@ const scenarios = {
   async "defects 9 and 10: hung up, or one of two connections closed: back, and steady"() {
     await order(Q, "/hang-up");
     const took = await until("Q is back", 10, whole);
+    await until("Q has both of ours", 10, async () => {
+      const { peers } = await state(Q);
+      return peers.includes("TM-a") && peers.includes("TM-b");
+    });
     // A second connection from Q's address, closed again: Q's own defect then closes the other.
     await order(Q, "/twice");
     await sleep(1_000);

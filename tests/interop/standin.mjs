@@ -264,7 +264,7 @@ const orders = {
   "/hear": (words) => { heard({ send() {}, readyState: 0 }, words); return {}; },
   // Opens a second connection to each peer, and closes it again.
   "/twice": () => {
-    for (const socket of peers.values()) {
+    for (const socket of [...peers.values()].filter((socket) => socket.readyState === WebSocket.OPEN)) {
       const address = socket._socket.remoteAddress.replace("::ffff:", "");
       const second = new WebSocket(`ws://${address}:${port}`);
       listenTo(second);

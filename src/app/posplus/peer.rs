@@ -278,8 +278,9 @@ impl Peer {
                 let requested_by = self.context.pos_id.clone();
                 self.send(Body::FullRequest { requested_by, bidirectional: false }).await;
             }
-            // Before its first list is here, a quantity told would hide what it has sold unheard.
-            let waits = self.fresh && self.asked.is_none_or(|asked| now < asked + FIRST_LIST_MS);
+            // Before its first list is here, a quantity told would hide what it has sold unheard; before the list is taken in whole, a price told
+            // would go over one that was changed there later.
+            let waits = self.hears_list() || self.fresh && self.asked.is_none_or(|asked| now < asked + FIRST_LIST_MS);
             if self.seat.is_ours() && !waits {
                 if std::mem::take(&mut self.asks_all) {
                     self.answer_all();

@@ -387,3 +387,19 @@ async fn a_sale_waits_for_no_list_and_what_the_list_says_of_it_is_older() {
     })
     .await;
 }
+
+/// Seen on a busy machine: a price told while a list was being taken in went over one that had been changed there later.
+#[tokio::test]
+async fn nothing_is_told_until_a_list_is_taken_in_whole() {
+    const PRODUCTS: i64 = 1_000;
+    let mut talk = Talk::begin().await;
+    talk.until_asked().await;
+    let products = (1..=PRODUCTS).map(|row| product(row, &format!("S{row}"), 100, 50)).collect();
+    talk.say(Body::FullResponse { catalogue: Catalogue { products, categories: Vec::new() }, synced_ms: 0 }).await;
+    talk.say(Body::Ping).await;
+    talk.hear(|_, body| (body == Body::Pong).then_some(())).await;
+    talk.edit(EntityKind::Product, Uuid::from_u128(1), put(&[("sku", "X"), ("name", "X")], Some(1))).await;
+    talk.hear(|_, body| matches!(body, Body::Product(_, told) if told.sku == "X").then_some(())).await;
+    let here = talk.store.read(|reader| Ok(reader.counts()?.products)).await.unwrap();
+    assert_eq!(here, PRODUCTS as u64 + 1);
+}
