@@ -244,14 +244,15 @@ impl Peer {
         self.held.clear();
     }
 
-    fn all_lost(&mut self) {
+    async fn all_lost(&mut self) {
+        self.take_lists().await;
         info!(peer = %self.pos_id, "P2P: POSPlus till {} is not connected any more", self.pos_id);
         self.links.clear();
         self.forget_sent();
         self.lately.clear();
         self.unknown.clear();
         self.given.clear();
-        self.lists.clear();
+        self.lists.hush();
         self.counted.clear();
         self.status.online = false;
         self.look_at = self.now();
@@ -264,7 +265,7 @@ impl Peer {
             self.look(now).await;
         }
         if self.told.is_stalled(now) {
-            self.all_lost();
+            self.all_lost().await;
         }
         for due in self.lately.due(now) {
             self.quantity(due).await;

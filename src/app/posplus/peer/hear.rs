@@ -47,7 +47,7 @@ impl Peer {
         }
         let is_last = self.links.last().is_some_and(|last| last.id == link);
         let message = match message {
-            None => return self.all_lost(),
+            None => return self.all_lost().await,
             Some(Err(why)) => {
                 self.status.counts.refused += 1;
                 if self.status.counts.refused.is_power_of_two() {

@@ -56,8 +56,8 @@ impl Peer {
     /// Who listens takes the speaker to have told what there was some seconds before this till proved, by answering a ping, that it was there.
     async fn follow(&mut self, now: u64, mark: Mark, speaker_is_here: bool) {
         self.kept.tidy(now);
-        // Who speaks now asks for a list itself.
-        self.lists.clear();
+        self.take_lists().await;
+        self.lists.hush();
         self.stand_in(now).await;
         if !(speaker_is_here && self.status.online) {
             return;

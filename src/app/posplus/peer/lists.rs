@@ -52,8 +52,8 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    pub(super) fn clear(&mut self) {
-        self.heard.clear();
+    /// Nothing more is told.
+    pub(super) fn hush(&mut self) {
         self.telling.clear();
     }
 
@@ -89,9 +89,7 @@ impl Peer {
     /// A list has come.
     pub(super) async fn catalogue(&mut self, catalogue: Catalogue, word: Word, message: &str) {
         // What the one before it said of a product is known then.
-        while !self.lists.heard.is_empty() {
-            self.take_piece().await;
-        }
+        self.take_lists().await;
         debug!(
             peer = %self.pos_id,
             "P2P: POSPlus till {} has {} products and {} categories", self.pos_id, catalogue.products.len(), catalogue.categories.len()
@@ -111,6 +109,13 @@ impl Peer {
         self.lists.heard.push_back(Listed::End);
         self.fresh = false;
         self.told.has_said_all();
+    }
+
+    /// Takes in all that was heard: nothing of it is lost with the connection, or with the seat. A person may have ordered it.
+    pub(super) async fn take_lists(&mut self) {
+        while !self.lists.heard.is_empty() {
+            self.take_piece().await;
+        }
     }
 
     /// Whether a list is still being taken in.

@@ -403,3 +403,20 @@ async fn nothing_is_told_until_a_list_is_taken_in_whole() {
     let here = talk.store.read(|reader| Ok(reader.counts()?.products)).await.unwrap();
     assert_eq!(here, PRODUCTS as u64 + 1);
 }
+
+#[tokio::test]
+async fn what_was_ordered_counts_though_the_connection_ends_behind_it() {
+    const PRODUCTS: i64 = 1_000;
+    let mut talk = Talk::begin().await;
+    talk.until_asked().await;
+    let products = (1..=PRODUCTS).map(|row| product(row, &format!("S{row}"), 100, 50)).collect();
+    let catalogue = Catalogue { products, categories: Vec::new() };
+    talk.say(Body::Manual { catalogue, session: "POS-P1-1".into(), initiator: POS.into() }).await;
+    talk.say = mpsc::channel(1).0;
+    let all = async {
+        while talk.store.read(|reader| Ok(reader.counts()?.products)).await.unwrap() < PRODUCTS as u64 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, all).await.expect("all that was ordered is here");
+}
