@@ -100,7 +100,7 @@ fn checksum(key: &[u8; KEY_BYTES]) -> [u8; CHECKSUM_BYTES] {
 /// Base 32 of bytes whose number is a multiple of five, most significant bit first.
 fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 8 / 5);
-    for five in bytes.chunks_exact(5) {
+    for five in bytes.as_chunks::<5>().0 {
         let bits = five.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
         for shift in (0..8).rev() {
             text.push(char::from(ALPHABET[(bits >> (shift * 5) & 31) as usize]));
@@ -111,7 +111,7 @@ fn encode(bytes: &[u8]) -> String {
 
 fn decode(symbols: &[char]) -> Result<Vec<u8>, KeyError> {
     let mut bytes = Vec::with_capacity(symbols.len() * 5 / 8);
-    for (at, eight) in symbols.chunks_exact(8).enumerate() {
+    for (at, eight) in symbols.as_chunks::<8>().0.iter().enumerate() {
         let mut bits = 0_u64;
         for (within, symbol) in eight.iter().enumerate() {
             let value = value_of(*symbol).ok_or(KeyError::Symbol(at * 8 + within + 1))?;

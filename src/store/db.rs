@@ -24,6 +24,12 @@ use super::work::{Chain, Work};
 
 const _: () = assert!(rusqlite::ffi::SQLITE_VERSION_NUMBER >= 3_051_003, "SQLite 3.51.3 or later is needed");
 
+/// The write-ahead log is moved into the database by the commit that finds so many pages in it, where there was no pause before.
+const LOG_PAGES_MAX: u32 = 1000;
+
+/// So many pages are worth moving in a pause: fewer would be written to the card again and again, more might not wait for a pause.
+const LOG_PAGES_WORTH: i64 = LOG_PAGES_MAX as i64 / 2;
+
 /// Prepared statements kept per connection.
 const STATEMENTS_MAX: usize = 128;
 
@@ -149,6 +155,25 @@ impl Db {
     pub fn checkpoint(&self) -> Result<(), StoreError> {
         self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         Ok(())
+    }
+
+    /// Moves the write-ahead log into the database where it has grown enough to be worth it, so that no later commit has to. Gives
+    /// whether it did.
+    ///
+    /// # Errors
+    /// The database's. Nothing is lost: the log stays, and is moved later.
+    pub(super) fn tidy_log(&self) -> Result<bool, StoreError> {
+        if self.log_pages()? < LOG_PAGES_WORTH {
+            return Ok(false);
+        }
+        self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        Ok(true)
+    }
+
+    /// Pages of the write-ahead log that are not in the database yet.
+    pub(super) fn log_pages(&self) -> Result<i64, StoreError> {
+        let pages = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?);
+        Ok(self.conn.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], pages)?)
     }
 
     /// Gives back the memory of pages that are kept at hand: the system has them too, as long as it has room.
@@ -280,7 +305,8 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     tune(&conn)?;
     schema::version(&conn)?;
     use_write_ahead_log(&conn)?;
-    conn.execute_batch("PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 4194304;")?;
+    conn.pragma_update(None, "wal_autocheckpoint", LOG_PAGES_MAX)?;
+    conn.pragma_update(None, "journal_size_limit", 4 << 20)?;
     Ok(conn)
 }
 

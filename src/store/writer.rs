@@ -35,6 +35,10 @@ const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// After so long without work, the pages that the database keeps at hand are given back.
 const REST_AFTER: Duration = Duration::from_secs(10);
 
+/// After so long without work, the write-ahead log is moved into the database if it is worth it: nobody waits for that, as a sale would
+/// whose commit has to. Longer than between two parts of a catch-up, shorter than between two customers.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// What the writer is given.
 pub(super) enum Job {
     /// A request, and where its answer goes.
@@ -199,6 +203,7 @@ impl Writer {
     /// Works until it is told to close or nobody holds the store any more.
     pub(super) fn run(mut self) {
         let (mut closing, mut probe_at, mut worked) = (None, None, None);
+        let mut committed = false;
         while closing.is_none() {
             let timeout = if self.health.borrow().fault.is_some() {
                 // By the clock, not by silence: a watchdog asks more often than this for a sign of life.
@@ -208,17 +213,26 @@ impl Writer {
                 probe_at = None;
                 None
             };
-            match self.jobs.wait(timeout) {
+            let pause = committed.then_some(PAUSE);
+            match self.jobs.wait(timeout.into_iter().chain(pause).min()) {
                 Ok(()) => {
                     let batch = Batch::gather(&mut self.jobs, self.batch_bytes);
                     // Signs of life are asked for more often than that, so this needs no alarm of its own.
                     if !batch.requests.is_empty() {
                         worked = Some(Instant::now());
+                        committed = true;
                     } else if worked.is_some_and(|at: Instant| at.elapsed() >= REST_AFTER) {
                         worked = None;
                         self.db.rest();
                     }
                     closing = self.commit(batch);
+                }
+                Err(RecvTimeoutError::Timeout) if committed => {
+                    committed = false;
+                    // A commit that finds it too long tries again, and tells of what ails the disk.
+                    if let Err(error) = self.db.tidy_log() {
+                        tracing::debug!(%error, "the write-ahead log stays as it is");
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     probe_at = None;

@@ -25,7 +25,7 @@ impl Replica {
         let Some(asks) = self.sessions.get_mut(&link).map(|s| &mut s.asks) else { return };
         // Beginning anew ends it too, as does the link: an end may be left out where a peer sends many.
         if asks.open.len() > 1 || (asks.open.front() == Some(&true) && !is_end) {
-            asks.next = Some(ask).filter(|_| !is_end).or(asks.next.take());
+            asks.next = (!is_end).then_some(ask).or(asks.next.take());
             return;
         }
         asks.open.push_back(!is_end);

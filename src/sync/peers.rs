@@ -150,7 +150,7 @@ impl Replica {
         let pulls = self.pulls.values().map(Pull::stalls_at);
         let waits = self.logs.values().map(|log| log.wake_at);
         let episode = self.episode.as_ref().map(|e| e.until);
-        let own_ack = Some(self.acks.due()).filter(|_| !self.sessions.is_empty() && self.ends.is_settled());
+        let own_ack = (!self.sessions.is_empty() && self.ends.is_settled()).then(|| self.acks.due());
         let others = [episode, self.ends.due(), own_ack, self.digest_due(), self.snapshots_due()];
         links.chain(pulls).chain(waits).chain(others).flatten().min()
     }

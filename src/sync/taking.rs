@@ -282,7 +282,7 @@ impl Replica {
         let is_adopting = self.taker.adopting_until.take().is_some();
         // While a snapshot is taken, what is uncovered may be its own.
         self.taker.leftover = left > 0 && (self.taker.leftover || self.taker.run.is_none());
-        self.taker.adopting_until = Some(0).filter(|_| is_adopting && self.taker.leftover);
+        self.taker.adopting_until = (is_adopting && self.taker.leftover).then_some(0);
     }
 
     pub(super) fn check_snapshots(&mut self, now: MonoMs) {

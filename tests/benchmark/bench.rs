@@ -5,16 +5,20 @@
 //! fails because a figure is bad: the verdict stands in the table.
 
 mod catch_up;
+mod chart;
 mod client;
 mod floor;
-mod idle;
 mod live;
+mod many;
+mod months;
 mod process;
 mod report;
 mod sale;
 mod samples;
+mod seed;
 mod selling;
 mod shop;
+mod stacks;
 mod till;
 mod wear;
 
@@ -24,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -39,14 +43,80 @@ struct Plan {
     idle: Duration,
     /// Tickets of a catch-up.
     tickets: u64,
+    /// Tickets of a catch-up of POSPlus's stack, which takes its time.
+    posplus_tickets: u64,
+    /// Tickets of a shop that has sold for months.
+    many: u64,
+    products: usize,
+    /// The most tills that a till at rest is linked with.
+    peers_max: usize,
+    /// The most tills of the parts that count up.
+    tills_max: usize,
+    /// How long each number of tills sells.
+    scale: Duration,
+    /// Tills that are cut off, and what each sells meanwhile: one a second.
+    partition: (usize, usize),
+    partition_rounds: usize,
     /// The memory of a whole shop instead of all else, over so many hours of work; 0: not.
     hours: u32,
+    /// Each of these hours takes one.
+    real_time: bool,
 }
 
 impl Plan {
-    const SHORT: Self = Self { rounds: 5, idle: Duration::from_secs(10), tickets: 20_000, hours: 2 };
-    const FULL: Self = Self { rounds: 11, idle: Duration::from_secs(60), tickets: 20_000, hours: 10 };
+    const QUICK: Self = Self {
+        rounds: 1,
+        idle: Duration::from_secs(10),
+        tickets: 2_000,
+        posplus_tickets: 200,
+        many: 4_000,
+        products: 500,
+        peers_max: 8,
+        tills_max: 8,
+        scale: Duration::from_secs(5),
+        partition: (4, 20),
+        partition_rounds: 1,
+        hours: 2,
+        real_time: false,
+    };
+    const FULL: Self = Self {
+        rounds: 5,
+        idle: Duration::from_secs(600),
+        tickets: 20_000,
+        posplus_tickets: 2_000,
+        many: 100_000,
+        products: 10_000,
+        peers_max: 32,
+        tills_max: 64,
+        scale: Duration::from_secs(10),
+        partition: (16, 300),
+        partition_rounds: 3,
+        hours: 10,
+        real_time: false,
+    };
+    /// Five rounds of what a minute or two can hold.
+    const SHORT: Self = Self { rounds: 5, tickets: 20_000, idle: Duration::from_secs(30), ..Self::QUICK };
 }
+
+/// A part of the benchmark, by the word that chooses it.
+type Part = (&'static str, fn(&mut Bench) -> Result<()>);
+
+const PARTS: &[Part] = &[
+    ("sale", sale),
+    ("wear", wear::measure),
+    ("websocket", stacks::websocket),
+    ("live", live),
+    ("catch-up", catch_up),
+    ("during", months::during),
+    ("bootstrap", months::bootstrap),
+    ("prices", many::prices),
+    ("start", months::start),
+    ("rss", months::memory),
+    ("idle", months::idle),
+    ("partition", many::partition),
+    ("scale", many::scale),
+    ("binary", binary),
+];
 
 /// What the parts of the benchmark share.
 struct Bench {
@@ -111,45 +181,80 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn arguments() -> Result<Plan> {
-    let (mut full, mut shop) = (false, false);
-    for word in std::env::args().skip(1) {
-        match word.as_str() {
-            "--full" => full = true,
-            "--shop" => shop = true,
-            // cargo bench says so.
-            "--bench" => {}
-            _ => bail!("no such argument: {word} (there are --shop and --full)"),
-        }
-    }
-    let plan = if full { Plan::FULL } else { Plan::SHORT };
-    let hours = if shop { plan.hours } else { 0 };
-    let plan = Plan { hours, ..plan };
-    Ok(plan)
+/// What is asked for: how much, which parts (none: all), and where else the JSON goes.
+struct Wish {
+    plan: Plan,
+    parts: Vec<Part>,
+    json: Option<PathBuf>,
 }
 
-fn run(plan: Plan) -> Result<()> {
+fn arguments() -> Result<Wish> {
+    let (mut plan, mut shop, mut real_time) = (Plan::SHORT, false, false);
+    let (mut parts, mut json) = (Vec::new(), None);
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--full" => plan = Plan::FULL,
+            "--quick" => plan = Plan::QUICK,
+            "--shop" => shop = true,
+            "--hour" => (shop, real_time) = (true, true),
+            "--json" => json = Some(PathBuf::from(words.next().context("--json wants a file")?)),
+            // cargo bench says so.
+            "--bench" => {}
+            word => {
+                let part = PARTS.iter().find(|(name, _)| *name == word);
+                let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
+                parts.push(*part.with_context(|| format!("no such part: {word} (there are {})", names.join(", ")))?);
+            }
+        }
+    }
+    let hours = if real_time {
+        1
+    } else if shop {
+        plan.hours
+    } else {
+        0
+    };
+    Ok(Wish { plan: Plan { hours, real_time, ..plan }, parts, json })
+}
+
+fn run(wish: Wish) -> Result<()> {
+    let Wish { plan, mut parts, json } = wish;
     let mut bench = Bench::new(plan)?;
     facts(&mut bench)?;
     if plan.hours > 0 {
-        shop::measure(&mut bench)?;
-        binary(&mut bench)?;
-        return finish(&bench);
+        parts = vec![("shop", shop::measure), ("binary", binary)];
+    } else if parts.is_empty() {
+        parts = PARTS.to_vec();
     }
+    for (n, (name, part)) in parts.iter().enumerate() {
+        bench.say(&format!("part {} of {}: {name}", n + 1, parts.len()));
+        // A part that fails, on a machine that is too small for it say, leaves the others' figures alone.
+        if let Err(error) = part(&mut bench) {
+            bench.say(&format!("{name}: {error:#}"));
+            bench.report.cannot(name, "", &format!("{error:#}").replace('\n', " "));
+        }
+    }
+    finish(&bench, json.as_deref())
+}
+
+fn sale(bench: &mut Bench) -> Result<()> {
     let a = bench.start_a()?;
-    let b = bench.start_b("B")?;
-    idle::memory(&mut bench, &a, &b)?;
+    selling::measure(bench, &a)?;
+    a.stop()
+}
+
+fn live(bench: &mut Bench) -> Result<()> {
+    let (a, b) = (bench.start_a()?, bench.start_b("B")?);
+    live::measure(bench, &a, &b)?;
     b.stop()?;
-    selling::measure(&mut bench, &a)?;
-    wear::measure(&mut bench)?;
-    let b = bench.start_b("B")?;
-    live::measure(&mut bench, &a, &b)?;
-    b.stop()?;
-    let b = catch_up::measure(&mut bench, &a)?;
-    idle::measure(&mut bench, &a, &b)?;
-    binary(&mut bench)?;
-    drop((a, b));
-    finish(&bench)
+    a.stop()
+}
+
+fn catch_up(bench: &mut Bench) -> Result<()> {
+    let a = bench.start_a()?;
+    catch_up::measure(bench, &a)?;
+    a.stop()
 }
 
 fn binary(bench: &mut Bench) -> Result<()> {
@@ -174,19 +279,37 @@ fn facts(bench: &mut Bench) -> Result<()> {
     report.fact("commit", commit);
     report.fact("SQLite", rusqlite::version());
     report.fact("rounds", plan.rounds);
+    let (tills, sales) = plan.partition;
+    report.fact(
+        "sizes",
+        format!(
+            "catch-up of {} tickets, months of {} tickets and {} products, idle {} s, up to {} tills, {tills} cut off for {sales} sales",
+            plan.tickets,
+            plan.many,
+            plan.products,
+            plan.idle.as_secs(),
+            plan.tills_max,
+        ),
+    );
     report.fact("load at the start", process::load()?);
     Ok(())
 }
 
-fn finish(bench: &Bench) -> Result<()> {
+fn finish(bench: &Bench, also: Option<&Path>) -> Result<()> {
     let target = disk_folder()?.parent().context("the target folder")?;
     let folder = target.join("bench");
     fs::create_dir_all(&folder)?;
     let json = folder.join(if bench.plan.hours > 0 { "shop.json" } else { "benchmark.json" });
-    fs::write(&json, serde_json::to_string_pretty(&bench.report.json())?)?;
+    let text = serde_json::to_string_pretty(&bench.report.json())?;
+    [Some(json.as_path()), also].into_iter().flatten().try_for_each(|path| fs::write(path, &text))?;
     let (met, goals) = bench.report.score();
     let mut out = io::stdout().lock();
     writeln!(out, "{}\n{}", bench.report.facts(), bench.report.table())?;
+    if let Some(svg) = bench.report.svg() {
+        let chart = folder.join("benchmark.svg");
+        fs::write(&chart, svg)?;
+        writeln!(out, "as a picture: {}", chart.display())?;
+    }
     writeln!(
         out,
         "{met} of {goals} goals met, in {:.0} s; as JSON: {}",

@@ -43,12 +43,17 @@ impl Client {
         self.exchange(request.as_bytes()).with_context(|| format!("GET {path}"))
     }
 
-    /// Posts a body of JSON. Sent again over a fresh connection where a kept one turns out to be closed: ids make that harmless.
+    /// Posts a body of JSON.
     pub(crate) fn post(&mut self, path: &str, body: &str) -> Result<Answer> {
-        let mut request = self.head("POST", path);
+        self.send("POST", path, body)
+    }
+
+    /// Sends a body of JSON; again over a fresh connection where a kept one turns out to be closed: ids make that harmless.
+    pub(crate) fn send(&mut self, method: &str, path: &str, body: &str) -> Result<Answer> {
+        let mut request = self.head(method, path);
         request.truncate(request.len() - 2);
         request += &format!("content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-        self.exchange(request.as_bytes()).with_context(|| format!("POST {path}"))
+        self.exchange(request.as_bytes()).with_context(|| format!("{method} {path}"))
     }
 
     /// Opens a stream of server-sent events; what it tells comes line by line.

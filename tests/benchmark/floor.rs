@@ -102,7 +102,7 @@ fn read_table(conn: &Connection, name: String) -> Result<Table> {
 }
 
 /// An empty database as durable as an agent's.
-fn create(path: &Path) -> Result<Connection> {
+pub(crate) fn create(path: &Path) -> Result<Connection> {
     let conn = Connection::open(path)?;
     conn.execute_batch(
         "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF;",
@@ -110,7 +110,7 @@ fn create(path: &Path) -> Result<Connection> {
     Ok(conn)
 }
 
-fn remove(conn: Connection, path: &Path) -> Result<()> {
+pub(crate) fn remove(conn: Connection, path: &Path) -> Result<()> {
     conn.close().map_err(|(_, error)| error)?;
     fs::remove_file(path).with_context(|| path.display().to_string())
 }
@@ -147,6 +147,20 @@ impl Counter {
     pub(crate) fn tickets(&self) -> Result<u64> {
         let mut select = self.0.prepare_cached("SELECT ifnull(max(idx), 0) FROM ticket")?;
         Ok(u64::try_from(select.query_row([], |row| row.get::<_, i64>(0))?)?)
+    }
+
+    /// Ops of all tills that are here, compacted ones included.
+    pub(crate) fn ops(&self) -> Result<u64> {
+        self.sum("SELECT ifnull(sum(head), 0) FROM origin")
+    }
+
+    /// How many of them are compacted.
+    pub(crate) fn compacted(&self) -> Result<u64> {
+        self.sum("SELECT ifnull(sum(floor), 0) FROM origin")
+    }
+
+    fn sum(&self, sql: &str) -> Result<u64> {
+        Ok(u64::try_from(self.0.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))?)?)
     }
 }
 

@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
+use crate::chart::{self, Bar};
+
 /// How a figure stands to its goal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -41,6 +43,7 @@ struct Row {
 #[derive(Default)]
 pub(crate) struct Report {
     rows: Vec<Row>,
+    bars: Vec<Bar>,
     /// What else a reader of the figures should know.
     facts: Map<String, Value>,
 }
@@ -64,6 +67,27 @@ impl Report {
     /// A figure that explains others.
     pub(crate) fn note(&mut self, figure: Figure<'_>) {
         self.push(figure, "", Verdict::None);
+    }
+
+    /// A goal that cannot be looked at here, and why.
+    pub(crate) fn cannot(&mut self, name: &str, goal: &str, why: &str) {
+        let (figure, against) = (format!("not measured: {why}"), String::new());
+        self.push(Figure { name, figure, against, numbers: Value::Null }, goal, Verdict::None);
+    }
+
+    /// The agent's own bar of the picture.
+    pub(crate) fn own(&mut self, group: &'static str, label: impl Into<String>, value: f64) {
+        self.bars.push(Bar { group, label: label.into(), value, own: true });
+    }
+
+    /// Another's bar.
+    pub(crate) fn other(&mut self, group: &'static str, label: impl Into<String>, value: f64) {
+        self.bars.push(Bar { group, label: label.into(), value, own: false });
+    }
+
+    /// The picture; none where nothing was compared.
+    pub(crate) fn svg(&self) -> Option<String> {
+        (!self.bars.is_empty()).then(|| chart::svg(&self.bars, "tillmesh beside what one would take instead"))
     }
 
     pub(crate) fn fact(&mut self, name: &str, value: impl Into<Value>) {

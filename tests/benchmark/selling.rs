@@ -2,7 +2,7 @@
 
 use std::sync::Barrier;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -15,26 +15,29 @@ use crate::till::Till;
 
 /// Sales of a round, one after the other.
 const SALES: usize = 60;
+/// Between two customers; real ones take longer.
+const GAP: Duration = Duration::from_millis(40);
 const WRITERS: usize = 64;
 /// Sales of each of many writers in a round.
 const SALES_EACH: usize = 15;
 /// The most that a sale may cost beyond one fsync, in milliseconds.
 const OWN_COST_GOAL_MS: f64 = 0.5;
 const P99_GOAL: f64 = 2.0;
+const CHART: &str = "Sale, from asked to durable, ms";
 const GROUP_GOAL: f64 = 8.0;
 
 pub(crate) fn measure(bench: &mut Bench, a: &Till) -> Result<()> {
     // Its rows are what the floor inserts, one ticket a transaction.
-    sell(bench, a)?;
+    sell(bench, a, Duration::ZERO)?;
     let rows = Rows::read(&a.database())?;
     let (mut fsync, mut sale, mut floor) = (Samples::default(), Samples::default(), Samples::default());
     let (mut one, mut many) = (Vec::new(), Vec::new());
     for round in 1..=bench.plan.rounds {
         bench.say(&format!("sales on one till, round {round}"));
         fsync.add(bench.probe()?);
-        let times = sell(bench, a)?;
-        one.push(SALES as f64 / times.iter().sum::<f64>() * 1000.0);
-        sale.add(times);
+        let in_a_row = sell(bench, a, Duration::ZERO)?;
+        one.push(SALES as f64 / in_a_row.iter().sum::<f64>() * 1000.0);
+        sale.add(sell(bench, a, GAP)?);
         floor.add(rows.insert(&bench.path("floor.db"), SALES)?);
         many.push(sell_together(bench, a)?);
     }
@@ -71,6 +74,10 @@ pub(crate) fn measure(bench: &mut Bench, a: &Till) -> Result<()> {
         "2 x plain SQLite's",
         sale.p99() <= P99_GOAL * floor.p99(),
     );
+    bench.report.own(CHART, "tillmesh, p50", sale.p50());
+    bench.report.own(CHART, "tillmesh, p99", sale.p99());
+    bench.report.other(CHART, "plain SQLite, p50", floor.p50());
+    bench.report.other(CHART, "plain SQLite, p99", floor.p99());
     let gain = paired(&many, &one, |many, one| many / one);
     bench.report.goal(
         Figure {
@@ -87,11 +94,12 @@ pub(crate) fn measure(bench: &mut Bench, a: &Till) -> Result<()> {
 
 /// Sells one ticket after the other; gives how long each took, in milliseconds. Its connection is open before and closed after: the
 /// agent has places for as many as there are writers.
-fn sell(bench: &mut Bench, a: &Till) -> Result<Vec<f64>> {
+fn sell(bench: &mut Bench, a: &Till, gap: Duration) -> Result<Vec<f64>> {
     let mut client = a.client();
     client.get("/healthz")?.ok()?;
     let mut times = Vec::with_capacity(SALES);
     for _ in 0..SALES {
+        thread::sleep(gap);
         let (_, body) = bench.sales.next();
         let ((), time) = timed(|| client.post("/v1/tickets", &body)?.ok().map(drop))?;
         times.push(time);
@@ -107,18 +115,38 @@ fn sell_together(bench: &mut Bench, a: &Till) -> Result<f64> {
 
 /// Posts sales, one client for each share; gives the tickets per second.
 pub(crate) fn post_all(till: &Till, shares: Vec<Vec<String>>) -> Result<f64> {
+    let ask = |body| Ask { method: "POST", path: "/v1/tickets".to_owned(), body };
+    ask_all(till, shares.into_iter().map(|bodies| bodies.into_iter().map(ask).collect()).collect())
+}
+
+/// A request of the local API that changes something.
+pub(crate) struct Ask {
+    pub(crate) method: &'static str,
+    pub(crate) path: String,
+    pub(crate) body: String,
+}
+
+/// Deals out work to so many clients.
+pub(crate) fn share<T>(work: impl IntoIterator<Item = T>, clients: usize) -> Vec<Vec<T>> {
+    let mut shares: Vec<Vec<T>> = (0..clients).map(|_| Vec::new()).collect();
+    work.into_iter().enumerate().for_each(|(n, one)| shares[n % clients].push(one));
+    shares
+}
+
+/// Sends requests, one client for each share; gives how many a second were answered.
+pub(crate) fn ask_all(till: &Till, shares: Vec<Vec<Ask>>) -> Result<f64> {
     let count: usize = shares.iter().map(Vec::len).sum();
     let ready = Barrier::new(shares.len() + 1);
     thread::scope(|scope| {
-        let post = |bodies: Vec<String>| -> Result<()> {
+        let post = |asks: Vec<Ask>| -> Result<()> {
             let mut client = till.client();
             // Its connection is open before the start.
             let reached = client.get("/healthz");
             ready.wait();
             reached?;
-            bodies.iter().try_for_each(|body| client.post("/v1/tickets", body)?.ok().map(drop))
+            asks.iter().try_for_each(|ask| client.send(ask.method, &ask.path, &ask.body)?.ok().map(drop))
         };
-        let threads: Vec<_> = shares.into_iter().map(|bodies| scope.spawn(move || post(bodies))).collect();
+        let threads: Vec<_> = shares.into_iter().map(|asks| scope.spawn(move || post(asks))).collect();
         ready.wait();
         let began = Instant::now();
         for thread in threads {

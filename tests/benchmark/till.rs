@@ -48,8 +48,22 @@ pub(crate) struct Till {
 impl Till {
     /// Starts an agent on a folder, made where it is not there yet, and waits until its local API answers.
     pub(crate) fn start(folder: &Path, store: &Value, ports: Ports, peers: &[Ports]) -> Result<Self> {
+        Self::start_on(folder, store, ports, peers, None)
+    }
+
+    /// The same; a folder that is made is given a copy of a database, which is then another till's, under an origin of its own.
+    pub(crate) fn start_on(
+        folder: &Path,
+        store: &Value,
+        ports: Ports,
+        peers: &[Ports],
+        database: Option<&Path>,
+    ) -> Result<Self> {
         if !folder.exists() {
             provision(folder, store, ports, peers)?;
+            if let Some(database) = database {
+                fs::copy(database, folder.join("till.db"))?;
+            }
         }
         let log = File::options().create(true).append(true).open(folder.with_extension("log"))?;
         let child = Command::new(agent())
@@ -113,6 +127,17 @@ impl Till {
             thread::sleep(Duration::from_millis(2));
         }
         Ok(())
+    }
+
+    /// Bytes of messages that it has sent to other tills since it started.
+    pub(crate) fn sent(&self) -> Result<u64> {
+        self.status()?["traffic"]["bytesSent"].as_u64().context("the status tells of no traffic")
+    }
+
+    /// Cuts it off from all others, or lets it link again.
+    pub(crate) fn set_linked(&self, linked: bool) -> Result<()> {
+        let body = json!({ "enabled": linked }).to_string();
+        self.client().post("/v1/p2p/enabled", &body)?.ok().map(drop)
     }
 
     pub(crate) fn usage(&self) -> Result<process::Usage> {

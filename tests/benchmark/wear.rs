@@ -16,6 +16,8 @@ const SALES: usize = 400;
 /// The log may hold 1,000 pages and the commit that goes over that.
 const LOG_GOAL: u64 = 5 << 20;
 
+const WRITTEN_GOAL: f64 = 2.0;
+
 /// A till in a store of its own, one sale after the other.
 pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     bench.say("bytes written by sales");
@@ -32,12 +34,16 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     let each = (a.usage()?.written - before) as f64 / SALES as f64;
     let times = each * SALES as f64 / asked as f64;
     let floor = floor(bench, &a)?;
-    bench.report.note(Figure {
-        name: "written to disk a sale",
-        figure: format!("{:.1} kB: {times:.0} x its JSON", each / 1e3),
-        against: format!("plain SQLite {:.1} kB", floor / 1e3),
-        numbers: json!({ "bytesEach": each, "jsonBytesEach": asked / SALES, "floorBytesEach": floor }),
-    });
+    bench.report.goal(
+        Figure {
+            name: "written to disk a sale",
+            figure: format!("{:.1} x plain SQLite: {:.1} kB, {times:.0} x its JSON", each / floor, each / 1e3),
+            against: format!("plain SQLite {:.1} kB", floor / 1e3),
+            numbers: json!({ "bytesEach": each, "jsonBytesEach": asked / SALES, "floorBytesEach": floor }),
+        },
+        "2 x plain SQLite",
+        each <= WRITTEN_GOAL * floor,
+    );
     bench.report.goal(
         Figure {
             name: "write-ahead log, at its longest",

@@ -344,7 +344,7 @@ impl Agent {
         }
         if let Some((origin, before)) = self.ahead {
             let writes = committed.local.as_ref().is_some_and(|batch| batch.origin == origin);
-            told.kept = Some(origin).filter(|_| before == 0 && writes && !told.failed);
+            told.kept = (before == 0 && writes && !told.failed).then_some(origin);
             // Where the disk fails, what must be done is done after all that waits.
             let after = if told.failed { self.jobs.len() + jobs.len() } else { before.saturating_sub(jobs.len()) };
             self.ahead = Some((origin, after));

@@ -9,6 +9,7 @@ mod digests;
 mod faults;
 mod forks;
 mod installs;
+mod log;
 mod members;
 mod scrubs;
 mod selling;

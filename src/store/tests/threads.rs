@@ -101,6 +101,28 @@ fn concurrent_requests_share_a_commit() {
 }
 
 #[test]
+fn a_writer_that_has_nothing_to_do_moves_the_log() {
+    run(async {
+        let running = start();
+        let beside = Connection::open(&running.options.path).unwrap();
+        let pages = || {
+            let left = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?);
+            beside.query_row("PRAGMA wal_checkpoint(NOOP)", [], left).unwrap()
+        };
+        let mut id = 1;
+        // Should the machine be so slow that there is a pause between two sales, that is what the test is about.
+        while pages() < 600 && id < 400 {
+            running.store.submit(sell(id)).await.unwrap();
+            id += 1;
+        }
+        while pages() >= 500 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        running.store.submit(sell(id)).await.unwrap();
+    });
+}
+
+#[test]
 fn what_is_answered_can_be_read_by_who_asked() {
     run(async {
         let running = start();

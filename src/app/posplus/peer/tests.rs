@@ -22,7 +22,7 @@ use crate::store::{Author, Change, Request, Store, StoreOptions};
 use crate::wire::posplus::{Action, Body, Catalogue, PosMessage};
 
 /// Generous: what is waited for takes a second or two.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const POS: &str = "POS-P1";
 const HOUR: u64 = 3_600_000;
 /// Of 22 November 2026 in Tunis, in milliseconds since 1970.
