@@ -113,6 +113,16 @@ impl Talk {
         self.hear(|_, body| matches!(body, Body::FullRequest { .. }).then_some(())).await;
     }
 
+    /// The one product there is: as news, or in a page of what it does not have where its list was still being taken in when it was made.
+    async fn until_given(&mut self) {
+        self.hear(|_, body| match body {
+            Body::Product(Action::Create, _) => Some(()),
+            Body::IncrementalResponse { catalogue, .. } => (!catalogue.products.is_empty()).then_some(()),
+            _ => None,
+        })
+        .await;
+    }
+
     /// Goes on until something is so in the store.
     async fn until(
         &mut self,
@@ -316,7 +326,7 @@ async fn a_quantity_of_a_row_that_is_not_known_waits_for_its_product() {
     let id = Uuid::from_u128(1);
     talk.edit(EntityKind::Product, id, put(&[("sku", "CAF"), ("name", "Café")], Some(1_500))).await;
     // It is given the product, and a person there counts seven of it before it has said in which row it is.
-    talk.hear(|_, body| matches!(body, Body::Product(Action::Create, _)).then_some(())).await;
+    talk.until_given().await;
     talk.say(Body::Stock { product: 31, quantity: Quantity::units(7) }).await;
     // It is asked because of that, after what was under way already.
     let before = talk.asked;
