@@ -13,5 +13,6 @@ mod machine;
 mod posplus;
 mod run;
 mod shop;
+pub mod update;
 
 pub use run::{RunOptions, run};

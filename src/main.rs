@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use tillmesh::api::LogRing;
 use tillmesh::app::cli::{
     self, BackupOptions, DemoOptions, LedAction, LogOptions, ReservationFormat, SetupOptions, ShopOptions,
-    StoreNewOptions, Target, TillOptions,
+    StoreNewOptions, Target, TillOptions, UpdateAction,
 };
 use tillmesh::app::{RunOptions, logging};
 use tillmesh::config::{DEFAULT_CURRENCY, DEFAULT_STORE_NAME, DEFAULT_TIME_ZONE, DataDir, FolderError, TokenScope};
@@ -118,6 +118,9 @@ enum Command {
         #[command(flatten)]
         folder: FolderArguments,
     },
+    /// Put a new version on this box (made from the image): it is installed while selling goes on, and tried at the next start
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    Update(UpdateArguments),
     /// Open a whole shop on this machine, to try things out; Ctrl-C closes it
     Demo {
         /// How many tills
@@ -127,6 +130,49 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
     },
+}
+
+#[derive(Args)]
+struct UpdateArguments {
+    #[command(subcommand)]
+    command: Option<UpdateCommand>,
+    /// The update file that the vendor gave
+    #[arg(required = true)]
+    file: Option<PathBuf>,
+    /// Start the box again as soon as it is installed
+    #[arg(long)]
+    restart: bool,
+    /// Take it although it is of an earlier version
+    #[arg(long)]
+    older: bool,
+    #[command(flatten)]
+    target: TargetArguments,
+}
+
+#[derive(Subcommand)]
+enum UpdateCommand {
+    /// How updates stand on the running agent's box
+    Status {
+        #[command(flatten)]
+        target: TargetArguments,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Whether a file is signed and whole, by the keys of $TILLMESH_UPDATE_KEYS [/etc/tillmesh/update.keys]
+    Check {
+        /// The update file
+        file: PathBuf,
+    },
+    /// Print the number of this version's form of the database
+    #[command(hide = true)]
+    Database,
+    /// Install what the agent has left (root; the image's unit does so)
+    #[command(hide = true)]
+    Install(FolderArguments),
+    /// Wait for a version on trial to prove healthy (root; the image's unit does so)
+    #[command(hide = true)]
+    Confirm(FolderArguments),
 }
 
 #[derive(Subcommand)]
@@ -348,8 +394,25 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Setup { boot, folder } => {
             cli::setup(&SetupOptions { folder: folder.resolve()?, boot, root: PathBuf::from("/") })
         }
+        Command::Update(arguments) => update(arguments),
         Command::Demo { tills, data_dir } => block_on(cli::demo(DemoOptions { tills, data_dir })),
     }
+}
+
+fn update(arguments: UpdateArguments) -> anyhow::Result<()> {
+    let UpdateArguments { command, file, restart, older, target } = arguments;
+    let action = match (command, file) {
+        (None, file) => {
+            let file = file.expect("required where there is no command");
+            return block_on(cli::send_update(&target.resolve()?, &file, restart, older));
+        }
+        (Some(UpdateCommand::Status { target, json }), _) => UpdateAction::Status { target: target.resolve()?, json },
+        (Some(UpdateCommand::Check { file }), _) => UpdateAction::Check(file),
+        (Some(UpdateCommand::Database), _) => UpdateAction::Database,
+        (Some(UpdateCommand::Install(folder)), _) => UpdateAction::Install(folder.resolve()?),
+        (Some(UpdateCommand::Confirm(folder)), _) => UpdateAction::Confirm(folder.resolve()?),
+    };
+    block_on(cli::update(action))
 }
 
 fn led(command: &LedCommand) -> anyhow::Result<()> {

@@ -14,6 +14,8 @@ mod doctor;
 mod readme;
 #[path = "cli/rig.rs"]
 mod rig;
+#[path = "cli/update.rs"]
+mod update;
 
 const SALE_1: &str = "00000000-0000-4000-8000-0000000000a1";
 const SALE_2: &str = "00000000-0000-4000-8000-0000000000a2";

@@ -9,7 +9,7 @@
 //! extract   requests -> values, strictly        problem  what is answered otherwise (RFC 9457)
 //! shape     values <-> JSON, checked field by field
 //! shop      the whole shop, as its tills tell of themselves        firewall  what the box's firewall has counted
-//! tickets sales entities stock changes conflicts roster status alerts doctor control backup log metrics tokens page openapi    the routes
+//! tickets sales entities stock changes conflicts roster status alerts doctor control backup update log metrics tokens page openapi   the routes
 //! ```
 //!
 //! **Invariant:** what a request says reaches the store only as a value that has been checked in full; a request that is refused has
@@ -44,6 +44,7 @@ mod stock;
 mod tickets;
 mod tokens;
 mod traffic;
+mod update;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -67,6 +68,7 @@ pub use status::{
     PosplusDiffers, PosplusPeer, Severity, Snapshot, Words,
 };
 pub use traffic::Traffic;
+pub use update::{LastUpdate, UpdateRefusal, UpdateState, UpdateWish, Updates};
 
 use limits::{ANSWER_TIME_MAX, READS_MAX, STREAMS_MAX};
 use problem::{Kind, Problem};
@@ -86,6 +88,8 @@ pub struct ApiContext {
     pub log: LogRing,
     /// Where a backup's copy is made before it is sent, and where the tokens' files are.
     pub data_dir: PathBuf,
+    /// Takes updates of the box.
+    pub updates: Arc<dyn Updates>,
 }
 
 /// Serves the API until `shutdown` resolves; answers under way then have two seconds.
@@ -97,6 +101,7 @@ pub async fn serve(listener: TcpListener, context: ApiContext, shutdown: impl Fu
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         reads: Arc::new(Semaphore::new(READS_MAX)),
         backups: Arc::new(Semaphore::new(1)),
+        updating: Arc::new(Semaphore::new(1)),
         counters: metrics::Counters::new(),
         rates: rate::Rates::default(),
     }));
@@ -125,6 +130,7 @@ struct Shared {
     streams: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     backups: Arc<Semaphore>,
+    updating: Arc<Semaphore>,
     counters: metrics::Counters,
     rates: rate::Rates,
 }

@@ -17,7 +17,7 @@ use super::server::Holding;
 use super::shape::entity::{Category, Customer, Product};
 use super::{
     Api, alerts, backup, changes, conflicts, control, doctor, entities, log, metrics, openapi, page, rate, roster,
-    sales, status, stock, tickets, tokens,
+    sales, status, stock, tickets, tokens, update,
 };
 
 /// One route.
@@ -80,6 +80,8 @@ pub(super) fn table() -> Vec<Route> {
         write("post", "/v1/roster/{till}/admit", roster::admit),
         write("post", "/v1/roster/{till}/retire", roster::retire),
         stream(Admin, "/v1/backup", backup::download),
+        get(Read, "/v1/update", update::state),
+        write("post", "/v1/update", update::take),
         write("post", "/v1/tokens/{scope}/rotate", tokens::rotate),
     ]
 }

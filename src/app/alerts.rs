@@ -43,6 +43,7 @@ pub(super) enum Code {
     LedMissing,
     BoardProfile,
     BoxSetup,
+    UpdateFailed,
     UnauthenticatedPeer,
     OverRefund,
     NegativeStock,
@@ -124,6 +125,7 @@ impl Code {
             Self::LedMissing => "ledMissing",
             Self::BoardProfile => "boardProfile",
             Self::BoxSetup => "boxSetup",
+            Self::UpdateFailed => "updateFailed",
             Self::UnauthenticatedPeer => "unauthenticatedPeer",
             Self::OverRefund => "overRefund",
             Self::NegativeStock => "negativeStock",
@@ -268,7 +270,7 @@ impl Cause {
 mod tests {
     use super::*;
 
-    const ALL: [Code; 30] = [
+    const ALL: [Code; 31] = [
         Code::Disconnected,
         Code::PeerUnreachable,
         Code::PortInUse,
@@ -295,6 +297,7 @@ mod tests {
         Code::LedMissing,
         Code::BoardProfile,
         Code::BoxSetup,
+        Code::UpdateFailed,
         Code::UnauthenticatedPeer,
         Code::OverRefund,
         Code::NegativeStock,

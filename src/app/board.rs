@@ -8,6 +8,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::warn;
 
 use super::clock::Uptime;
+use super::update::{self, BoxPlaces};
 use crate::board::judge::{Ills, Judge};
 use crate::board::lamp::{Keeper, Seen};
 use crate::board::led::LedState;
@@ -27,6 +28,8 @@ pub(super) struct Report {
     pub(super) seen: Seen,
     pub(super) readings: Readings,
     pub(super) ills: Ills,
+    /// What went wrong with the last update of the box.
+    pub(super) update: Option<String>,
 }
 
 /// How the rest of the agent reaches the board.
@@ -46,7 +49,7 @@ pub(super) struct BoardTask {
 }
 
 /// Finds the board, shows that the agent starts, and looks after it from now on.
-pub(super) fn start(uptime: Uptime, choice: &str, folder: &Path) -> (BoardTask, BoardLink) {
+pub(super) fn start(uptime: Uptime, choice: &str, folder: &Path, places: BoxPlaces) -> (BoardTask, BoardLink) {
     let system = System::this();
     let board = Board::find(&system, choice);
     for problem in &board.problems {
@@ -62,6 +65,7 @@ pub(super) fn start(uptime: Uptime, choice: &str, folder: &Path) -> (BoardTask, 
         uptime,
         keeper,
         sensors,
+        places,
         judge: Judge::default(),
         limit,
         reading: None,
@@ -90,10 +94,11 @@ struct Caretaker {
     uptime: Uptime,
     keeper: Keeper,
     sensors: Sensors,
+    places: BoxPlaces,
     judge: Judge,
     limit: Option<crate::board::profile::Temperature>,
     /// On a thread of its own: the disk may not answer.
-    reading: Option<JoinHandle<Readings>>,
+    reading: Option<JoinHandle<(Readings, Option<String>)>>,
     sense_at: u64,
     report: watch::Sender<Report>,
     ended: bool,
@@ -141,8 +146,8 @@ impl Caretaker {
         self.keeper.on_time(now);
         if self.reading.is_none() && self.sense_at <= now + TOGETHER_MS {
             self.sense_at = now + SENSE_EVERY_MS;
-            let sensors = self.sensors.clone();
-            self.reading = Some(spawn_blocking(move || sensors.read()));
+            let (sensors, record) = (self.sensors.clone(), self.places.record.clone());
+            self.reading = Some(spawn_blocking(move || (sensors.read(), update::trouble(&record))));
         }
         let seen = self.keeper.seen();
         self.report.send_if_modified(|report| {
@@ -152,13 +157,13 @@ impl Caretaker {
         });
     }
 
-    fn on_read(&mut self, readings: Option<Readings>) {
+    fn on_read(&mut self, read: Option<(Readings, Option<String>)>) {
         self.reading = None;
-        let Some(readings) = readings else { return };
+        let Some((readings, update)) = read else { return };
         let ills = self.judge.judge(self.uptime.ms(), self.limit.as_ref(), &readings);
         self.report.send_if_modified(|report| {
-            let changed = (report.readings, &report.ills) != (readings, &ills);
-            (report.readings, report.ills) = (readings, ills);
+            let changed = (report.readings, &report.ills, &report.update) != (readings, &ills, &update);
+            (report.readings, report.ills, report.update) = (readings, ills, update);
             changed
         });
     }

@@ -23,6 +23,7 @@ use super::life;
 use super::machine::{MACHINE_NOTE, Machine};
 use super::posplus::Posplus;
 use super::shop::Shop;
+use super::update::{BoxPlaces, Desk};
 use crate::api::{self, AgentStatus, ApiCommand, ApiContext, BoardStatus, BootReason, Integrity, LogRing, Traffic};
 use crate::board::led::LedState;
 use crate::board::supervisor::Supervisor;
@@ -66,7 +67,7 @@ pub async fn run(options: RunOptions, stop: impl Future<Output = ()>) -> anyhow:
     let _lock = folder.lock()?;
     let uptime = Uptime::start();
     let (manager, notices) = open_config(&folder)?;
-    let (task, board) = board::start(uptime, &manager.config().led.board, folder.path());
+    let (task, board) = board::start(uptime, &manager.config().led.board, folder.path(), BoxPlaces::of_environment());
     let mut alerts = notice_alerts(&notices, uptime);
     for (subject, text) in box_problems.as_deref().map(read_problems).unwrap_or_default() {
         warn!("{subject}: {text}");
@@ -101,8 +102,9 @@ async fn live(
     let (stop_driver, driver_stops) = oneshot::channel::<()>();
     let driver = tokio::spawn(driver.run(ears, driver_stops));
     let (stop_api, api_stops) = oneshot::channel::<()>();
+    let updates = Arc::new(Desk::new(BoxPlaces::of_environment(), folder.path()));
     let context =
-        ApiContext { store: store.clone(), tokens, status, commands, log, data_dir: folder.path().to_owned() };
+        ApiContext { store: store.clone(), tokens, status, commands, log, data_dir: folder.path().to_owned(), updates };
     let server = tokio::spawn(api::serve(listener, context, async {
         let _ = api_stops.await;
     }));

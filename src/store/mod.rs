@@ -74,6 +74,7 @@ pub use posplus::{PosHeard, PosNews, PosOutbox, PosRows, PosSaid, PosStock};
 pub use reader::Reader;
 pub use request::{Author, ClockAhead, Committed, Entropy, Executed, LogsNow, Now, Reply, Request, StoreOptions};
 pub use roster::{Admitted, RosterEntry};
+pub use schema::VERSION as SCHEMA_VERSION;
 pub use scrub::{Damage, ScrubPlace, ScrubStep};
 pub use snapshot::SnapshotGiver;
 pub use stock::{StockCause, StockEntry};

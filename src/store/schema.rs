@@ -16,7 +16,7 @@ use super::{digest, entity};
 pub(super) const APPLICATION_ID: i32 = 0x7469_6c6c;
 
 /// The schema that this version writes.
-pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
+pub const VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// From one version to the next.
 struct Migration {

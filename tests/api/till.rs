@@ -12,6 +12,7 @@ use tillmesh::api::{
     self, AgentStatus, Alert, ApiCommand, ApiContext, BoardStatus, BootReason, CommandError, Diagnosis, Integrity,
     LogRing, PastAlert, Peer, PeerState, PendingTill, Severity, TillSummary, TillView, Tokens, Traffic, Words,
 };
+use tillmesh::app::update::{BoxPlaces, Desk};
 use tillmesh::model::clock::ClockQuality;
 use tillmesh::model::id::{BootId, StoreId, TillId, Uuid};
 use tillmesh::store::{Author, Now, Request, Store, StoreOptions};
@@ -75,6 +76,7 @@ impl Till {
             commands,
             log: log.clone(),
             data_dir: folder.path().to_owned(),
+            updates: Arc::new(Desk::new(BoxPlaces::of_environment(), folder.path())),
         };
         let told = Arc::new(Mutex::new(Vec::new()));
         let (stop, stopped) = oneshot::channel::<()>();

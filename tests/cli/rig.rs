@@ -33,6 +33,10 @@ pub(crate) fn tillmesh(home: &Path) -> Command {
     for name in ["STATE_DIRECTORY", "XDG_STATE_HOME", "JOURNAL_STREAM", "TILLMESH_LOG"] {
         command.env_remove(name);
     }
+    // A box to be updated only where a test makes one.
+    for (name, place) in [("BOX_RUN", "box"), ("BOX_RECORD", "record/update.json"), ("UPDATE_KEYS", "update.keys")] {
+        command.env(format!("TILLMESH_{name}"), home.join(place));
+    }
     command
 }
 

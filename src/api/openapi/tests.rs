@@ -33,6 +33,7 @@ use super::super::shape::ticket::{NewCancel, NewRefund, NewTicket, TicketShape};
 use super::super::shape::{QuantitySum, Time};
 use super::super::status::{Alert, HealthShape, StatusShape};
 use super::super::tokens::NewTokenShape;
+use super::super::update::UpdateState;
 use super::super::{changes, limits};
 
 macro_rules! schema {
@@ -127,6 +128,7 @@ fn schemas() -> BTreeMap<String, Value> {
     reads.subschema_for::<AskedShape>();
     reads.subschema_for::<Diagnosis>();
     reads.subschema_for::<NewTokenShape>();
+    reads.subschema_for::<UpdateState>();
     reads.subschema_for::<changes::ChangeShape>();
     reads.subschema_for::<ProblemBody<'static>>();
     let mut writes = settings().for_deserialize().into_generator();

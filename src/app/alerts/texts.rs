@@ -3,7 +3,7 @@
 use super::{Code, Texts};
 
 /// One entry a code.
-pub(super) static TEXTS: [(Code, Texts); 30] = [
+pub(super) static TEXTS: [(Code, Texts); 31] = [
     (
         Code::Disconnected,
         Texts {
@@ -210,6 +210,14 @@ pub(super) static TEXTS: [(Code, Texts); 30] = [
             en: "The box could not be set up as its files say. Selling goes on; correct what is named here, and start the box again.",
             fr: "La caisse n'a pas pu être configurée comme ses fichiers le disent. La vente continue ; corrigez ce qui est nommé ici, puis redémarrez.",
             ar: "تعذر ضبط الصندوق كما تقول ملفاته. البيع مستمر؛ صحح ما هو مذكور هنا ثم أعد تشغيله.",
+        },
+    ),
+    (
+        Code::UpdateFailed,
+        Texts {
+            en: "The last update of this till did not stay, and the version before it runs. Selling goes on. Tell your vendor what the detail says.",
+            fr: "La dernière mise à jour de cette caisse n'a pas été gardée et la version d'avant tourne. La vente continue. Transmettez le détail à votre fournisseur.",
+            ar: "لم يثبت التحديث الأخير لهذا الصندوق وعادت النسخة السابقة إلى العمل. البيع مستمر. أبلغ المزود بما تقوله التفاصيل.",
         },
     ),
     (

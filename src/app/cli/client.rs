@@ -1,14 +1,18 @@
 //! Asking the running agent over its local HTTP API.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use hyper::http::{self, request};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -21,6 +25,10 @@ use crate::config::{ApiToken, ConfigManager, DataDir, TokenScope};
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 /// How long the agent may keep us waiting for an answer, or for the next part of one: longer than it gives its own disk.
 pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(40);
+/// How long a file may take to be sent and checked: on a slow card a minute or two.
+const SEND_TIME_MAX: Duration = Duration::from_secs(600);
+/// What is sent of a file at a time.
+const PIECE_BYTES: usize = 64 * 1024;
 /// The largest answer that is read into memory.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// How much of a text that is no problem document is shown.
@@ -68,6 +76,9 @@ pub enum AgentError {
     /// It answers, but not as a till's agent does.
     #[error("what answers at {0} is not a till's agent: is its port taken by another program?")]
     NotAnAgent(SocketAddr),
+    /// The file to be sent cannot be read.
+    #[error("the file cannot be read: {0}")]
+    Unreadable(io::Error),
     /// The token is needed and missing or wrong.
     #[error(
         "the agent at {0} needs its token: run this as a user who may read api-token in its data folder (with --address: give --token-file)"
@@ -90,10 +101,13 @@ impl AgentError {
         match self {
             Self::NeverRan(_) | Self::UnknownPort | Self::Unreachable { .. } | Self::NotAnAgent(_) => true,
             Self::TimedOut(_) | Self::BrokeOff { .. } => true,
-            Self::Unauthorized(_) | Self::Refused { .. } => false,
+            Self::Unreadable(_) | Self::Unauthorized(_) | Self::Refused { .. } => false,
         }
     }
 }
+
+/// What is sent with a request.
+type Sent = UnsyncBoxBody<Bytes, io::Error>;
 
 /// The running agent of a till, as seen from outside.
 #[derive(Debug)]
@@ -160,6 +174,22 @@ impl Agent {
         self.json(self.exchange(method, path, Some(value)).await?).await
     }
 
+    /// Sends a file as it is; returns the answer.
+    pub(super) async fn send_file(&self, path: &str, file: File) -> Result<Value, AgentError> {
+        let unread = |source| AgentError::Unreadable(source);
+        let length = file.metadata().map_err(unread)?.len();
+        let pieces = stream::try_unfold(file, |mut file| async move {
+            let mut piece = vec![0; PIECE_BYTES];
+            let bytes = file.read(&mut piece)?;
+            piece.truncate(bytes);
+            Ok::<_, io::Error>((bytes > 0).then(|| (Frame::data(Bytes::from(piece)), file)))
+        });
+        let body = StreamBody::new(pieces).boxed_unsync();
+        let request = self.request(Method::POST, path).header(CONTENT_LENGTH, length);
+        let request = request.header(CONTENT_TYPE, "application/octet-stream").body(body);
+        self.json(self.send(request, SEND_TIME_MAX).await?).await
+    }
+
     /// Asks for something that comes in parts.
     pub(super) async fn get(&self, path: &str) -> Result<Response<Incoming>, AgentError> {
         self.exchange(Method::GET, path, None).await
@@ -184,6 +214,28 @@ impl Agent {
         path: &str,
         value: Option<&Value>,
     ) -> Result<Response<Incoming>, AgentError> {
+        let mut request = self.request(method, path);
+        if value.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let body = Full::from(value.map(Value::to_string).unwrap_or_default());
+        self.send(request.body(body.map_err(|never| match never {}).boxed_unsync()), ANSWER_TIME_MAX).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> request::Builder {
+        let request = Request::builder().method(method).uri(path).header(HOST, self.address.to_string());
+        match &self.token {
+            Some(token) => request.header(AUTHORIZATION, format!("Bearer {}", token.as_str())),
+            None => request,
+        }
+    }
+
+    async fn send(
+        &self,
+        request: http::Result<Request<Sent>>,
+        patience: Duration,
+    ) -> Result<Response<Incoming>, AgentError> {
+        let request = request.expect("paths are ours, and a token is hex");
         let connecting = timeout(CONNECT_TIME_MAX, TcpStream::connect(self.address)).await;
         let stream = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let stream = stream.map_err(|source| AgentError::Unreachable { address: self.address, source })?;
@@ -191,26 +243,14 @@ impl Agent {
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
             // Ends with the answer, or with the error that the sender reports.
             tokio::spawn(connection);
-            sender.send_request(self.request(method, path, value)).await
+            sender.send_request(request).await
         };
-        match timeout(ANSWER_TIME_MAX, exchanging).await {
+        match timeout(patience, exchanging).await {
             Err(_) => Err(AgentError::TimedOut(self.address)),
             Ok(Err(error)) => Err(self.broke_off(error)),
             Ok(Ok(response)) if response.status().is_success() => Ok(response),
             Ok(Ok(response)) => Err(self.refusal(response).await),
         }
-    }
-
-    fn request(&self, method: Method, path: &str, value: Option<&Value>) -> Request<Full<Bytes>> {
-        let body = value.map(Value::to_string).unwrap_or_default();
-        let mut request = Request::builder().method(method).uri(path).header(HOST, self.address.to_string());
-        if value.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
-        }
-        if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, format!("Bearer {}", token.as_str()));
-        }
-        request.body(Full::from(body)).expect("paths are ours, and a token is hex")
     }
 
     async fn json(&self, response: Response<Incoming>) -> Result<Value, AgentError> {

@@ -17,6 +17,7 @@ mod status;
 mod store_new;
 mod support;
 mod token;
+mod update;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -36,6 +37,7 @@ pub use status::status;
 pub use store_new::{StoreNewOptions, store_new};
 pub use support::support;
 pub use token::rotate_token;
+pub use update::{RestartWanted, UpdateAction, send_update, update};
 
 use crate::config::{ConfigError, Problems};
 
@@ -47,12 +49,17 @@ pub const EXIT_WRONG: u8 = 2;
 pub const EXIT_NO_AGENT: u8 = 3;
 /// The exit code of `doctor` where the agent runs and something is to be done.
 pub const EXIT_ILL: u8 = 4;
+/// The exit code of root's part of an update where the box is to be started again.
+pub const EXIT_RESTART: u8 = 10;
 
 /// The exit code that tells a script what kind of error this is.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     let wrong = matches!(error.downcast_ref(), Some(ConfigError::Invalid { .. })) || error.is::<Problems>();
     let absent = error.downcast_ref().is_some_and(AgentError::is_absence);
+    if error.is::<RestartWanted>() {
+        return EXIT_RESTART;
+    }
     match error.downcast_ref() {
         Some(Ill::Findings(_)) => return EXIT_ILL,
         Some(Ill::NoAgent) => return EXIT_NO_AGENT,

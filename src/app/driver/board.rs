@@ -16,7 +16,7 @@ impl Driver {
     }
 
     pub(super) fn on_board(&mut self, report: Report) {
-        let Report { seen, readings, ills } = report;
+        let Report { seen, readings, ills, update } = report;
         let alerts = [
             (Code::LedMissing, seen.missing),
             (Code::OverTemperature, ills.hot),
@@ -24,6 +24,7 @@ impl Driver {
             (Code::DiskNearlyFull, ills.full),
             (Code::DiskReadOnly, ills.read_only),
             (Code::DiskFailing, ills.worn),
+            (Code::UpdateFailed, update),
         ];
         for (code, cause) in alerts {
             self.set_alert(code, "", cause);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
+use tillmesh::app::update::{BoxPlaces, Desk};
 use tillmesh::api::{self, AgentStatus, BoardStatus, ApiCommand, ApiContext, Diagnosis, LogRing, Tokens};
 use tillmesh::model::clock::ClockQuality;
 use tillmesh::model::id::{BootId, StoreId, TillId, Uuid};
@@ -107,6 +108,7 @@ impl Client {
             commands,
             log: LogRing::default(),
             data_dir: folder.path().to_owned(),
+            updates: Arc::new(Desk::new(BoxPlaces::of_environment(), folder.path())),
         };
         let (stop, stopped) = oneshot::channel::<()>();
         std::thread::spawn(move || {
