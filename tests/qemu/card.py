@@ -120,6 +120,12 @@ class Card:
                 disk.seek(sector * SECTOR)
                 disk.write(struct.pack("<I", zlib.crc32(block)) + block)
 
+    def spoil_state(self, copy):
+        """What a power cut leaves of a copy (0 or 1) that was being written."""
+        with open(self.path, "r+b") as disk:
+            disk.seek(STATE_SECTORS[copy] * SECTOR)
+            disk.write(os.urandom(SECTOR))
+
     def header(self, slot):
         """What a slot's header says; None where it does not hold."""
         return self._variables(self.partition(SLOTS[slot])[0] // SECTOR + HEADER_SECTOR)
