@@ -7,11 +7,16 @@ import re
 import struct
 import subprocess
 import tempfile
+import zlib
 
 # A power of two: what the emulated card reader takes.
 CARD_BYTES = 1 << 30
 BOOT_OFFSET = 1 << 20
 SECTOR = 512
+# The boot state has two copies; a slot's header is behind the room for its root (see image/build).
+STATE_SECTORS, HEADER_SECTOR = (2046, 2045), 0x40000
+# Their partitions.
+SLOTS = {"a": 2, "b": 3}
 
 
 def run(*command, **options):
@@ -85,35 +90,63 @@ class Card:
         """Copies a file of the data partition."""
         run("debugfs", "-R", f"dump {name} {target}", f"{self.path}?offset={self.partition(4)[0]}")
 
-    def spoil(self, number, length=1 << 20):
-        """Overwrites the beginning of a partition: what a worn card, or a write that never ended, looks like."""
+    def spoil(self, number, length=1 << 20, offset=0):
+        """Overwrites a piece of a partition: what a worn card, or a write that never ended, looks like."""
         with open(self.path, "r+b") as disk:
-            disk.seek(self.partition(number)[0])
+            disk.seek(self.partition(number)[0] + offset)
             disk.write(os.urandom(length))
 
-    def firmware(self, folder, board=None, overlays=()):
-        """What the firmware of a board loads by config.txt: paths of kernel, initrd and device tree, and the kernel's command line."""
+    # What U-Boot goes by: the boot state, and the slots.
+
+    def _variables(self, sector):
+        """The variables of a sector that U-Boot reads; None where its sum does not hold."""
+        with open(self.path, "rb") as disk:
+            disk.seek(sector * SECTOR)
+            block = disk.read(SECTOR)
+        if zlib.crc32(block[4:]) != struct.unpack("<I", block[:4])[0]:
+            return None
+        return dict(text.split("=", 1) for text in block[4:].split(b"\0\0")[0].decode().split("\0"))
+
+    def state(self):
+        """The boot state: the first copy that holds."""
+        copies = [self._variables(sector) for sector in STATE_SECTORS]
+        return next((copy for copy in copies if copy is not None), None)
+
+    def set_state(self, **variables):
+        text = "".join(f"{name}={value}\0" for name, value in variables.items()).encode()
+        block = (text + b"\0").ljust(SECTOR - 4, b"\0")
+        with open(self.path, "r+b") as disk:
+            for sector in STATE_SECTORS:
+                disk.seek(sector * SECTOR)
+                disk.write(struct.pack("<I", zlib.crc32(block)) + block)
+
+    def spoil_state(self, copy):
+        """What a power cut leaves of a copy (0 or 1) that was being written."""
+        with open(self.path, "r+b") as disk:
+            disk.seek(STATE_SECTORS[copy] * SECTOR)
+            disk.write(os.urandom(SECTOR))
+
+    def header(self, slot):
+        """What a slot's header says; None where it does not hold."""
+        return self._variables(self.partition(SLOTS[slot])[0] // SECTOR + HEADER_SECTOR)
+
+    def firmware(self, folder, board, overlays=()):
+        """What the firmware of a Pi loads by config.txt: paths of its kernel, which is U-Boot, and of the device tree, and the command line."""
         folder = pathlib.Path(folder)
         lines = [line.split("#")[0].strip() for line in self.get("config.txt").splitlines()]
         settings = dict(line.split("=", 1) for line in lines if "=" in line)
-        prefix = settings.get("os_prefix", "")
-        initrd = next(line.split()[1] for line in lines if line.startswith("initramfs "))
-        kernel = self.get(prefix + settings["kernel"], folder / "kernel")
-        initrd = self.get(prefix + initrd, folder / "initrd")
-        command_line = self.get(f"{prefix}cmdline.txt").strip()
-        if board is None:
-            return kernel, initrd, None, command_line
-        tree = self.get(f"{prefix}{board}.dtb", folder / "base.dtb")
+        kernel = self.get(settings["kernel"], folder / "kernel")
+        tree = self.get(f"{board}.dtb", folder / "base.dtb")
         wanted = [line.split("=")[1].split(",")[0] for line in lines if line.startswith("dtoverlay=")]
-        files = [self.get(f"{prefix}overlays/{name}.dtbo", folder / f"{name}.dtbo") for name in (*wanted, *overlays)]
+        files = [self.get(f"overlays/{name}.dtbo", folder / f"{name}.dtbo") for name in (*wanted, *overlays)]
         run("fdtoverlay", "-i", tree, "-o", folder / "tree.dtb", *files)
-        return kernel, initrd, folder / "tree.dtb", command_line
+        return kernel, folder / "tree.dtb", self.get("cmdline.txt").strip()
 
 
-def serial_settings(command_line, console):
+def serial_settings(command_line, console, *more):
     """The command line with another console, and all that the tests need to see."""
-    words = [word for word in command_line.split() if not re.match(r"(console|panic)=", word)]
-    return " ".join([f"console={console}", *words, "panic=-1", "systemd.show_status=0"])
+    words = [word for word in command_line.split() if not re.match(r"(console|panic|systemd\.(mask|show_status|debug_shell))=", word)]
+    return " ".join([f"console={console}", *words, "panic=-1", "systemd.show_status=0", *filter(None, more)])
 
 
 def config(number, store, **more):

@@ -1,6 +1,5 @@
-"""One emulated till: QEMU, its monitor, its serial line, its local API."""
+"""One emulated till: QEMU, its monitor, its serial line."""
 
-import http.client
 import json
 import pathlib
 import re
@@ -10,38 +9,18 @@ import subprocess
 import time
 import uuid
 
+from box import Box, Failed, eventually
 from card import serial_settings
 
 TOKEN = "5e" * 32
-API_PORT = 3031
-PRODUCT_PRICE = 1500
 
 
-class Failed(Exception):
-    """What a scenario expected did not come true."""
-
-
-def eventually(seconds, what, holds, pause=0.1):
-    """Waits until `holds` gives something true, and gives it. An error counts as not yet."""
-    end, reason = time.monotonic() + seconds, None
-    while True:
-        try:
-            value = holds()
-            if value:
-                return value
-            reason = value
-        except (OSError, ValueError, KeyError, RuntimeError, http.client.HTTPException) as error:
-            reason = error
-        if time.monotonic() >= end:
-            raise Failed(f"not within {seconds:.0f} s: {what} (last: {reason!r})")
-        time.sleep(pause)
-
-
-class Till:
-    """A box. `machine` is virt or raspi3b."""
+class Till(Box):
+    """A box. `machine` is virt or raspi3b; `words` are added to its kernel's command line."""
 
     def __init__(self, name, card, folder, lan, machine="virt", address=None):
-        self.name, self.card, self.lan, self.machine, self.address = name, card, lan, machine, address
+        super().__init__(name, address, TOKEN)
+        self.card, self.lan, self.machine, self.words = card, lan, machine, ""
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log = self.folder / "serial.log"
@@ -56,7 +35,7 @@ class Till:
         self._port = self.lan.port()
         for name in ("monitor", "shell"):
             (self.folder / name).unlink(missing_ok=True)
-        command = self._virt() if self.machine == "virt" else self._raspi3b()
+        command = self._virt(state) if self.machine == "virt" else self._raspi3b()
         command += ["-display", "none", "-no-reboot", "-chardev", f"socket,id=qmp,path={self.folder}/monitor,server=on,wait=off"]
         command += ["-mon", "chardev=qmp,mode=control"]
         if state:
@@ -69,16 +48,18 @@ class Till:
             eventually(60, "the saved state is loaded", lambda: self.monitor("query-status")["status"] == "paused", 0.05)
             self.monitor("cont")
 
-    def _emulator(self, machine, kernel, initrd, command_line, *more):
+    def _emulator(self, machine, *more):
         # As fast as it goes with all guests together in memory: the default cache of translated code is a gigabyte each.
-        return ["nice", "-n", "5", "qemu-system-aarch64", "-M", machine, "-accel", "tcg,thread=multi,tb-size=128", "-kernel", str(kernel),
-                "-initrd", str(initrd), "-append", command_line, *more]  # fmt: skip
+        return ["nice", "-n", "5", "qemu-system-aarch64", "-M", machine, "-accel", "tcg,thread=multi,tb-size=128", *map(str, more)]
 
-    def _virt(self):
-        kernel, initrd, _, command_line = self.card.firmware(self.folder)
-        command_line = serial_settings(command_line, "ttyAMA0") + " systemd.debug_shell=hvc0"
+    def _virt(self, state):
+        # The memory of a saved state has the boot partition as it was.
+        if not state:
+            words = serial_settings(self.card.get("cmdline.txt"), "ttyAMA0", "systemd.debug_shell=hvc0", self.words)
+            self.card.put("cmdline.txt", words)
         return self._emulator(
-            "virt,gic-version=2", kernel, initrd, command_line, "-cpu", "cortex-a53", "-smp", "2", "-m", "256", "-nodefaults",
+            "virt,gic-version=2", "-bios", self.card.get("u-boot-virt.bin", self.folder / "u-boot.bin"),
+            "-cpu", "cortex-a53", "-smp", "2", "-m", "256", "-nodefaults",
             "-drive", f"if=none,id=card,file={self.card.path},format=raw", "-device", "virtio-blk-device,drive=card",
             "-device", "virtio-rng-device", "-device", "i6300esb", "-chardev", f"file,id=serial,path={self.log},append=on",
             "-serial", "chardev:serial", "-device", "virtio-serial-device",
@@ -87,11 +68,11 @@ class Till:
         )  # fmt: skip
 
     def _raspi3b(self):
-        kernel, initrd, tree, command_line = self.card.firmware(self.folder, "bcm2837-rpi-3-b", ["tillmesh-qemu-raspi3b"])
+        kernel, tree, command_line = self.card.firmware(self.folder, "bcm2837-rpi-3-b", ["tillmesh-qemu-raspi3b"])
         # The first serial line is the radio's on this board; the second is the console, and here a shell as well.
-        command_line = serial_settings(command_line, "ttyS1,115200") + " systemd.debug_shell=ttyS1"
+        words = serial_settings(command_line, "ttyS1,115200", "systemd.debug_shell=ttyS1", self.words)
         return self._emulator(
-            "raspi3b", kernel, initrd, command_line, "-dtb", str(tree), "-drive", f"if=sd,file={self.card.path},format=raw",
+            "raspi3b", "-kernel", kernel, "-dtb", tree, "-append", words, "-drive", f"if=sd,file={self.card.path},format=raw",
             "-serial", "null", "-chardev", f"socket,id=shell,path={self.folder}/shell,server=on,wait=off,logfile={self.log},logappend=on",
             "-serial", "chardev:shell", "-netdev", f"tap,id=net,ifname={self._port},script=no,downscript=no",
             "-device", f"usb-net,netdev=net,mac={self.mac}",
@@ -173,47 +154,3 @@ class Till:
         if found[2] != "0":
             raise RuntimeError(f"{command}: exit {found[2]}: {output.strip()}")
         return output.strip()
-
-    # -------------------------------------------------------------------------------------------------------------- API
-
-    def call(self, method, path, body=None, timeout=10):
-        """A request to the local API: (status, answer)."""
-        link = http.client.HTTPConnection(self.address, API_PORT, timeout=timeout)
-        try:
-            headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-            link.request(method, path, json.dumps(body) if body is not None else None, headers)
-            answer = link.getresponse()
-            text = answer.read()
-        finally:
-            link.close()
-        try:
-            return answer.status, json.loads(text)
-        except ValueError:
-            return answer.status, text.decode(errors="replace")
-
-    def status(self):
-        code, status = self.call("GET", "/v1/status")
-        if code != 200:
-            raise RuntimeError(f"status: {code}")
-        return status
-
-    def sell(self, timeout=10):
-        """Sells one coffee; gives the ticket's id once the till has acknowledged it."""
-        ident = str(uuid.uuid4())
-        ticket = {
-            "id": ident,
-            "lines": [{"name": "Café", "quantity": 1, "unitPrice": PRODUCT_PRICE}],
-            "payments": [{"method": "cash", "amount": PRODUCT_PRICE}],
-        }
-        code, answer = self.call("POST", "/v1/tickets", ticket, timeout)
-        if code != 201:
-            raise RuntimeError(f"not sold: {code} {answer}")
-        return ident
-
-    def has(self, ident):
-        return self.call("GET", f"/v1/tickets/{ident}")[0] == 200
-
-    def wait_selling(self, seconds):
-        """Waits for the first sale; gives its id and how long the box took since it was switched on."""
-        ident = eventually(seconds, f"{self.name} sells", lambda: self.running() and self.sell(3))
-        return ident, time.monotonic() - self.started
