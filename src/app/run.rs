@@ -23,7 +23,7 @@ use super::life;
 use super::machine::{MACHINE_NOTE, Machine};
 use super::posplus::Posplus;
 use super::shop::Shop;
-use super::update::{BoxPlaces, Desk};
+use super::update::{self, BoxPlaces, Desk};
 use crate::api::{self, AgentStatus, ApiCommand, ApiContext, BoardStatus, BootReason, Integrity, LogRing, Traffic};
 use crate::board::led::LedState;
 use crate::board::supervisor::Supervisor;
@@ -66,12 +66,18 @@ pub async fn run(options: RunOptions, stop: impl Future<Output = ()>) -> anyhow:
     folder.create()?;
     let _lock = folder.lock()?;
     let uptime = Uptime::start();
+    let left = update::go_back(&BoxPlaces::of_environment(), &folder.database())?;
     let (manager, notices) = open_config(&folder)?;
     let (task, board) = board::start(uptime, &manager.config().led.board, folder.path(), BoxPlaces::of_environment());
     let mut alerts = notice_alerts(&notices, uptime);
     for (subject, text) in box_problems.as_deref().map(read_problems).unwrap_or_default() {
         warn!("{subject}: {text}");
         alerts.set(uptime.ms(), clock::now().wall_ms, Code::BoxSetup, &subject, Some(text));
+    }
+    if let Some(left) = left {
+        let text = format!("what was sold on the version that did not stay is in {}", left.display());
+        warn!("{text}");
+        alerts.set(uptime.ms(), clock::now().wall_ms, Code::UpdateFailed, "database", Some(text));
     }
     let outcome = live(uptime, manager, alerts, board, folder, log, stop).await;
     task.end(outcome.is_ok()).await;

@@ -56,6 +56,38 @@ pub fn restore(from: &Path, database: &Path, entropy: &mut dyn Entropy) -> Resul
     Ok(aside)
 }
 
+/// Keeps a copy of a database that is about to be brought to this version's form: the version before refuses it after that. One copy is
+/// kept, the newest. Where there is no room for it the till goes on without: it is to sell.
+pub(super) fn keep_before_migration(conn: &Connection, database: &Path) -> Result<(), StoreError> {
+    if !(1..schema::VERSION).contains(&schema::version(conn)?) {
+        return Ok(());
+    }
+    let copy = before_migration(database);
+    if let Err(error) = remove(&copy).and_then(|()| backup(database, &copy)) {
+        tracing::warn!(%error, "no copy of the database as it was before this version could be kept");
+    }
+    Ok(())
+}
+
+/// For a version that an update fell back to: where the database is of a later form, the copy of before takes its place, with a fresh
+/// origin. The later one is moved aside, never deleted: what was sold meanwhile is in it, and comes back from the other tills. Gives its new
+/// name; `None` where there is nothing to do, or no copy.
+///
+/// # Errors
+/// As [`restore`].
+pub fn go_back(database: &Path, entropy: &mut dyn Entropy) -> Result<Option<PathBuf>, StoreError> {
+    let copy = before_migration(database);
+    if !database.try_exists()? || !copy.try_exists()? {
+        return Ok(None);
+    }
+    let found = schema::version(&Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?)?;
+    if found > schema::VERSION { restore(&copy, database, entropy) } else { Ok(None) }
+}
+
+fn before_migration(database: &Path) -> PathBuf {
+    beside(database, ".before-update")
+}
+
 /// Whether a till's database is sound, agent or no agent: every page of it is looked at.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ use crate::model::clock::HybridClock;
 use crate::model::id::Origin;
 use crate::model::mutant::Mutant;
 
+use super::backup::keep_before_migration;
 use super::error::StoreError;
 use super::logs::{Logs, discard_staged};
 use super::reader::Reader;
@@ -89,6 +90,7 @@ impl Db {
     pub fn open(options: &StoreOptions, now: Now, mut entropy: Box<dyn Entropy>) -> Result<Self, StoreError> {
         let lock = lock(&options.path)?;
         let mut conn = connect(&options.path)?;
+        keep_before_migration(&conn, &options.path)?;
         schema::migrate(&mut conn)?;
         ensure_origin(&mut conn, options, entropy.as_mut())?;
         let memory = InMemory::load(&conn, now)?;

@@ -56,7 +56,7 @@ mod view;
 mod work;
 mod writer;
 
-pub use backup::{backup, restore, verify};
+pub use backup::{backup, go_back, restore, verify};
 pub use changes::{ChangeItem, ChangeKind, ChangeValue};
 pub use conflicts::{Code, ConflictId, ConflictView, NotAConflictId, RecordKind, Says, Settle, Side};
 pub use counts::Counts;

@@ -24,6 +24,11 @@ pub(crate) fn version(path: &Path) -> u32 {
     u32::try_from(pragma(&connect(path), "user_version")).expect("small")
 }
 
+/// Has a database be of another schema, by its word.
+pub(crate) fn set_version(path: &Path, schema: u32) {
+    connect(path).pragma_update(None, "user_version", schema).expect("a number can be set");
+}
+
 /// The whole of a database: tables and rows in a fixed order, then indexes.
 pub(crate) fn dump(path: &Path) -> String {
     let conn = connect(path);

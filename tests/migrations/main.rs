@@ -102,6 +102,36 @@ fn a_database_of_any_schema_reads_as_it_did() {
     }
 }
 
+#[test]
+fn the_version_before_goes_on_from_the_copy_of_before() {
+    for schema in with_fixture() {
+        let (dir, path) = database_of(schema);
+        let before = opened_reading(&path);
+        let copy = dir.path().join("till.db.before-update");
+        let (_, present) = schemas();
+        assert_eq!(copy.exists(), schema < present, "schema {schema}");
+        if schema == present {
+            continue;
+        }
+        assert_eq!((dump::version(&copy), dump::version(&path)), (schema, present));
+        // A version later than this one had the database: this one is what the box fell back to.
+        std::fs::copy(&path, &copy).expect("a copy");
+        Till::open(options(1, &path), trade::END_MS, 78).sell(90_001, sale(&[(trade::TEA, 3)]));
+        dump::set_version(&path, present + 1);
+        let left =
+            tillmesh::store::go_back(&path, &mut Seeded(5)).expect("it goes back").expect("a database is moved aside");
+        assert_eq!((dump::version(&left), dump::version(&path)), (present + 1, present));
+        assert_eq!(opened_reading(&path), before, "schema {schema}");
+        assert_eq!(tillmesh::store::go_back(&path, &mut Seeded(5)).expect("nothing to do"), None);
+    }
+}
+
+/// What a database reads as, but for what a fresh origin changes.
+fn opened_reading(path: &Path) -> Vec<String> {
+    let till = opened(path);
+    reading::tickets(&till.reader()).iter().map(|view| format!("{:?}", view.ticket)).collect()
+}
+
 /// Of the till's present log: the number of the next ticket that it sells at a time.
 fn next_number(till: &Till, wall_ms: u64) -> String {
     let day = match wall_ms {

@@ -31,6 +31,8 @@ pub use manifest::Manifest;
 pub use place::{Outcome, confirm, install};
 pub use trial::{Health, Record, Stage, trouble};
 
+use crate::store::{self, StoreError, SystemEntropy};
+
 /// The folder of the agent's data folder in which an update waits to be installed.
 const FOLDER: &str = "update";
 /// What is coming in.
@@ -70,6 +72,18 @@ impl BoxPlaces {
     pub fn is_box(&self) -> bool {
         self.run.join("slot").is_file()
     }
+}
+
+/// Where this version is the one that an update fell back to, and the update has brought the database to a form that this version does not
+/// know: goes on from the copy of before. Gives where the later database is now.
+///
+/// # Errors
+/// As [`store::restore`].
+pub fn go_back(places: &BoxPlaces, database: &Path) -> Result<Option<PathBuf>, StoreError> {
+    let tried = [Stage::Installed, Stage::Trial, Stage::FellBack];
+    let fell_back = Record::read(&places.record)
+        .is_some_and(|record| record.from == env!("CARGO_PKG_VERSION") && tried.contains(&record.stage));
+    if fell_back { store::go_back(database, &mut SystemEntropy) } else { Ok(None) }
 }
 
 /// The folder of a data folder in which an update waits.
