@@ -101,3 +101,22 @@ fn one_address_shows_every_till_and_what_it_sold_today() {
     assert_eq!((&today["tills"][0]["posId"], &today["tills"][0]["tickets"]), (&json!("POS-1"), &json!(1)));
     assert!(today["tills"][0]["total"].as_i64().unwrap() > 0, "{today}");
 }
+
+#[test]
+fn updates_want_the_token_and_a_box_of_the_image() {
+    let till = Till::start();
+    till.get("/v1/update").problem(401);
+    let state = bearer(&till, "GET", "/v1/update", READ_TOKEN).json(200);
+    assert_eq!((&state["possible"], &state["slot"], &state["last"]), (&json!(false), &Value::Null, &Value::Null));
+    bearer(&till, "POST", "/v1/update", READ_TOKEN).problem(403);
+    let send = |path: &str| {
+        let headers = [("authorization", format!("Bearer {TOKEN}"))];
+        till.send("POST", path, &headers.each_ref().map(|(name, value)| (*name, value.as_str())), Some("no update"))
+    };
+    let refused = send("/v1/update");
+    refused.problem(409);
+    let told = refused.json(409);
+    assert!(told["detail"].as_str().is_some_and(|detail| detail.contains("tillmesh image")), "{told}");
+    send("/v1/update?restart=perhaps").problem(400);
+    send("/v1/update?when=now").problem(400);
+}
