@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -238,6 +239,15 @@ impl Shop {
 
     pub(crate) fn kill(&mut self, name: Name) -> Result<()> {
         self.till_mut(name)?.agent.take().context("not running")?.kill()
+    }
+
+    /// Its processor does nothing while something else is done; its kernel still answers.
+    pub(crate) fn while_held(&self, name: Name, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let pid = self.till(name).agent.as_ref().context("not running")?.pid()?;
+        kill_process(pid, Signal::STOP)?;
+        let done = work();
+        kill_process(pid, Signal::CONT)?;
+        done
     }
 
     pub(crate) fn stop(&mut self, name: Name) -> Result<()> {

@@ -119,6 +119,18 @@ fn taken_over_a_cut(shop: &mut Shop) -> Result<()> {
         lights.insert(status["led"].as_str().unwrap_or_default().to_owned());
         let rows = status["snapshot"]["rows"].as_u64();
         shown.extend(rows);
+        if rows.is_some() && shown.len() == 1 {
+            // A quick machine would be done before the LED, which waits for a second, says that there is something to do.
+            shop.while_held(A, || {
+                eventually(Duration::from_secs(8), "B's LED shows that it syncs", || {
+                    let led = shop.status(B)?["led"].clone();
+                    lights.insert(led.as_str().unwrap_or_default().to_owned());
+                    ensure!(led == "syncing", "it shows {led}");
+                    Ok(())
+                })
+                .map(drop)
+            })?;
+        }
         if cut_at.is_none() && rows.is_some_and(|rows| rows > tickets as u64 / 10) {
             cut_at = Some(shown.len());
             shop.say("   the cable is pulled, and in again");
