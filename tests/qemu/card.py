@@ -145,7 +145,7 @@ class Card:
 
 def serial_settings(command_line, console, *more):
     """The command line with another console, and all that the tests need to see."""
-    words = [word for word in command_line.split() if not re.match(r"(console|panic|systemd\.(mask|show_status|debug_shell))=", word)]
+    words = [word for word in command_line.split() if not re.match(r"(console|panic|systemd\.(mask|show_status|debug_shell|watchdog_sec))=", word)]
     return " ".join([f"console={console}", *words, "panic=-1", "systemd.show_status=0", *filter(None, more)])
 
 

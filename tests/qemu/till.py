@@ -70,7 +70,8 @@ class Till(Box):
     def _raspi3b(self):
         kernel, tree, command_line = self.card.firmware(self.folder, "bcm2837-rpi-3-b", ["tillmesh-qemu-raspi3b"])
         # The first serial line is the radio's on this board; the second is the console, and here a shell as well.
-        words = serial_settings(command_line, "ttyS1,115200", "systemd.debug_shell=ttyS1", self.words)
+        # Where a Pi's watchdog is armed, this emulator resets at once.
+        words = serial_settings(command_line, "ttyS1,115200", "systemd.debug_shell=ttyS1 systemd.watchdog_sec=0", self.words)
         return self._emulator(
             "raspi3b", "-kernel", kernel, "-dtb", tree, "-append", words, "-drive", f"if=sd,file={self.card.path},format=raw",
             "-serial", "null", "-chardev", f"socket,id=shell,path={self.folder}/shell,server=on,wait=off,logfile={self.log},logappend=on",

@@ -1,8 +1,10 @@
 """What emulated tills must do with their two slots: which one is booted, and how an update gets into the other."""
 
+import contextlib
 import json
 import pathlib
 import shutil
+import subprocess
 import time
 
 from box import Failed, eventually
@@ -51,11 +53,27 @@ class Maker:
         return key
 
 
-def send(bench, till, update, *words):
-    """Hands the update to the till's agent; it must be taken."""
+def sending(bench, till, update, *words):
+    """The command that hands the update to the till's agent, and waits until it is written."""
     token = till.folder / "token"
     token.write_text(TOKEN)
-    run(bench.agent, "update", update, *words, "--address", f"{till.address}:3031", "--token-file", token)
+    return [bench.agent, "update", update, *words, "--address", f"{till.address}:3031", "--token-file", token]
+
+
+def send(bench, till, update, *words):
+    """Hands it over; it must be taken, and written."""
+    run(*sending(bench, till, update, *words))
+
+
+@contextlib.contextmanager
+def meanwhile(command):
+    """The command runs, and whatever it says, since the till that it talks to ends in the middle."""
+    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def refused(bench, till, update, *words):
@@ -87,8 +105,8 @@ def try_update(bench, update):
     """A till that has taken the update and wants to start the slot that it is in. Gives the till and a sale of before."""
     till = bench.selling(1)
     sold = till.sell()
-    send(bench, till, update, "--restart")
-    till.wait_for_end(600)
+    with meanwhile(sending(bench, till, update, "--restart")):
+        till.wait_for_end(600)
     expect(till.card.state() == {"good": "a", "try": "b", "tries": "1"}, f"the boot state: {till.card.state()}")
     expect(till.card.header("b")["version"] == NEWER, f"the header: {till.card.header('b')}")
     return till, sold
@@ -251,11 +269,11 @@ def update_power_cut(bench):
     """The power is cut while the spare slot is written: the till sells from the slot that it had, and the update is written after all."""
     till = bench.selling(1)
     sold = till.sell()
-    update = bench.updates.make()
-    send(bench, till, update)
-    # The header goes first and comes last.
-    eventually(120, "writing has begun", lambda: (till.card.header("b") or {}).get("version") != till.card.header("a")["version"], 0.02)
-    till.power_cut()
+    update, before = bench.updates.make(), till.card.header("b")
+    with meanwhile(sending(bench, till, update)):
+        # The header goes first and comes last.
+        eventually(120, "writing has begun", lambda: till.card.header("b") != before, 0.02)
+        till.power_cut()
     expect("try" not in till.card.state(), "a slot that is half written is tried")
     boot(till, "a")
     expect(till.has(sold), "the sale is gone")
