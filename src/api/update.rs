@@ -3,15 +3,16 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -27,7 +28,7 @@ const LEFT_FREE_BYTES: u64 = 64 << 20;
 /// How long the next piece may take.
 const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 /// So much is written before the card is waited for: a sale waits for no more than that.
-const SYNC_EVERY_BYTES: u64 = 1 << 20;
+const SYNC_EVERY_BYTES: usize = 1 << 20;
 
 /// What an update is to be done with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
@@ -116,7 +117,8 @@ impl From<UpdateRefusal> for Problem {
 
 pub(super) async fn state(State(api): State<Api>) -> Result<Json<UpdateState>, Problem> {
     let updates = api.context.updates.clone();
-    Ok(Json(blocking(move || Ok(updates.state())).await?))
+    let state = spawn_blocking(move || updates.state()).await;
+    Ok(Json(state.map_err(|e| Problem::new(Kind::Internal, e.to_string()))?))
 }
 
 /// The file as it is, with its length. Answered when it was checked; installing goes on after that.
@@ -127,7 +129,7 @@ pub(super) async fn take(
     body: Body,
 ) -> Result<(StatusCode, Json<UpdateState>), Problem> {
     let busy = || Problem::new(Kind::Busy, "another update is being sent").retry_after(30);
-    let _one = api.updating.clone().try_acquire_owned().map_err(|_| busy())?;
+    let one = api.updating.clone().try_acquire_owned().map_err(|_| busy())?;
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let length =
         length.ok_or_else(|| Problem::new(Kind::BadRequest, "send the file whole, with its Content-Length"))?;
@@ -135,44 +137,53 @@ pub(super) async fn take(
         return Err(Problem::new(Kind::TooLarge, format!("an update has at most {UPDATE_BYTES_MAX} bytes")));
     }
     let updates = api.context.updates.clone();
-    let path = blocking(move || Ok(updates.begin()?)).await?;
-    let received = receive(body, path.clone(), length).await;
-    let updates = api.context.updates.clone();
-    let taken = blocking(move || {
-        let taken = received.and_then(|()| Ok(updates.take(wish)?));
-        if taken.is_err() {
-            // Gone already where nothing came; kept by a card that fails, and overwritten by the next one.
-            let _ = std::fs::remove_file(path);
-        }
-        taken
+    // One thread does all that waits for the card, from what comes in here.
+    let (pieces, arriving) = mpsc::channel(4);
+    let taken = spawn_blocking(move || {
+        // Also where the client has gone meanwhile.
+        let _one = one;
+        receive(updates.as_ref(), wish, length, arriving)
     });
-    Ok((StatusCode::ACCEPTED, Json(taken.await?)))
+    let sent = feed(body, pieces).await;
+    let taken = taken.await.map_err(|e| Problem::new(Kind::Internal, e.to_string()))?;
+    sent?;
+    Ok((StatusCode::ACCEPTED, Json(taken?)))
 }
 
-async fn receive(mut body: Body, path: PathBuf, length: u64) -> Result<(), Problem> {
-    let mut file = blocking(move || create(&path, length)).await?;
-    let (mut received, mut synced) = (0, 0);
+/// Hands on what comes in, until it ends or nobody wants it any more.
+async fn feed(mut body: Body, pieces: mpsc::Sender<Bytes>) -> Result<(), Problem> {
     loop {
         let late = || Problem::new(Kind::Timeout, "the rest of the file did not come: send it again");
-        let Some(frame) = timeout(PIECE_TIME_MAX, body.frame()).await.map_err(|_| late())? else { break };
+        let Some(frame) = timeout(PIECE_TIME_MAX, body.frame()).await.map_err(|_| late())? else { return Ok(()) };
         let frame = frame.map_err(|e| Problem::new(Kind::BadRequest, format!("the file did not come whole: {e}")))?;
-        let Ok(data) = frame.into_data() else { continue };
-        received += data.len() as u64;
-        let sync = received - synced >= SYNC_EVERY_BYTES;
-        if sync {
-            synced = received;
+        if let Ok(data) = frame.into_data()
+            && pieces.send(data).await.is_err()
+        {
+            // It was refused, which its client reads only once it has written all.
+            while let Ok(Some(Ok(_))) = timeout(PIECE_TIME_MAX, body.frame()).await {}
+            return Ok(());
         }
-        file = blocking(move || {
-            let written = file.write_all(&data).and_then(|()| if sync { file.sync_data() } else { Ok(()) });
-            written.map(|()| file).map_err(failed)
-        })
-        .await?;
     }
-    blocking(move || file.sync_all().map_err(failed)).await
 }
 
-fn create(path: &std::path::Path, length: u64) -> Result<File, Problem> {
-    let file = File::create(path).map_err(failed)?;
+/// Writes what comes, and has it taken; what is refused is removed.
+fn receive(
+    updates: &dyn Updates,
+    wish: UpdateWish,
+    length: u64,
+    arriving: mpsc::Receiver<Bytes>,
+) -> Result<UpdateState, Problem> {
+    let path = updates.begin()?;
+    let taken = write(&path, length, arriving).and_then(|()| Ok(updates.take(wish)?));
+    if taken.is_err() {
+        // Gone already where nothing came; kept by a card that fails, and overwritten by the next one.
+        let _ = std::fs::remove_file(path);
+    }
+    taken
+}
+
+fn write(path: &Path, length: u64, mut arriving: mpsc::Receiver<Bytes>) -> Result<(), Problem> {
+    let mut file = File::create(path).map_err(failed)?;
     let room = rustix::fs::fstatvfs(&file).map_err(|e| failed(e.into()))?;
     let free = room.f_bavail.saturating_mul(room.f_frsize);
     if free < length + LEFT_FREE_BYTES {
@@ -181,13 +192,18 @@ fn create(path: &std::path::Path, length: u64) -> Result<File, Problem> {
         );
         return Err(Problem::new(Kind::NoRoom, detail));
     }
-    Ok(file)
+    let mut waiting = 0;
+    while let Some(data) = arriving.blocking_recv() {
+        file.write_all(&data).map_err(failed)?;
+        waiting += data.len();
+        if waiting >= SYNC_EVERY_BYTES {
+            file.sync_data().map_err(failed)?;
+            waiting = 0;
+        }
+    }
+    file.sync_all().map_err(failed)
 }
 
 fn failed(error: io::Error) -> Problem {
     Problem::new(Kind::Unavailable, format!("the update cannot be written: {error}")).retry_after(10)
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
-    spawn_blocking(work).await.map_err(|e| Problem::new(Kind::Internal, e.to_string()))?
 }

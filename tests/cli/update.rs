@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
-use data_encoding::{BASE64, HEXLOWER};
-use ed25519_dalek::{Signer as _, SigningKey};
+use ed25519_compact::{KeyPair, Seed};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tillmesh::model::id::hex;
 use tillmesh::store::SCHEMA_VERSION;
 
 use super::SALE_1;
@@ -18,16 +18,16 @@ const SECTOR: u64 = 512;
 /// A till whose box has a card, an image file.
 struct Boxed {
     till: Till,
-    key: SigningKey,
+    key: KeyPair,
 }
 
 impl Boxed {
     fn new() -> Self {
-        let boxed = Self { till: Till::new(), key: SigningKey::from_bytes(&[9; 32]) };
+        let boxed = Self { till: Till::new(), key: KeyPair::from_seed(Seed::new([9; 32])) };
         fs::create_dir_all(boxed.path("box")).unwrap();
         fs::write(boxed.path("box/slot"), "a\n").unwrap();
         fs::write(boxed.path("box/disk"), boxed.path("disk").to_str().unwrap()).unwrap();
-        let key = BASE64.encode(boxed.key.verifying_key().as_bytes());
+        let key = hex(boxed.key.pk.as_slice());
         fs::write(boxed.path("update.keys"), format!("# the vendor's\n{key} made for a test\n")).unwrap();
         let disk = File::create(boxed.path("disk")).unwrap();
         disk.set_len(440 << 20).unwrap();
@@ -50,15 +50,15 @@ impl Boxed {
     fn update(&self, version: &str, root: &[u8]) -> PathBuf {
         let parts: [(&str, &[u8]); 3] =
             [("kernel.uimg", b"a kernel"), ("initrd.uimg", b"an initrd"), ("root.squashfs", root)];
-        let hash = |part: &[u8]| HEXLOWER.encode(&Sha256::digest(part));
+        let hash = |part: &[u8]| hex(&Sha256::digest(part));
         let listed = parts.map(|(name, part)| json!({"name": name, "size": part.len(), "sha256": hash(part)}));
         let manifest = json!({"format": 1, "product": "tillmesh", "machine": "aarch64", "version": version,
             "commit": "0123456789ab", "database": SCHEMA_VERSION, "parts": listed})
         .to_string();
         let mut bytes = b"TILLUPD1".to_vec();
         bytes.extend((manifest.len() as u32).to_le_bytes());
-        bytes.extend(self.key.verifying_key().as_bytes());
-        bytes.extend(self.key.sign(format!("tillmesh update 1\n{manifest}").as_bytes()).to_bytes());
+        bytes.extend(self.key.pk.as_slice());
+        bytes.extend(self.key.sk.sign(format!("tillmesh update 1\n{manifest}"), None).as_slice());
         bytes.extend(manifest.as_bytes());
         bytes.extend(parts.iter().flat_map(|(_, part)| *part));
         let path = self.path("shop.update");
@@ -153,7 +153,7 @@ fn what_is_no_update_for_this_box_is_refused_with_what_to_do() {
     };
     let older = on.update("0.0.1", b"a root");
     refused(&on, &older, "--older");
-    let other = Boxed { till: Till::new(), key: SigningKey::from_bytes(&[8; 32]) };
+    let other = Boxed { till: Till::new(), key: KeyPair::from_seed(Seed::new([8; 32])) };
     refused(&on, &other.update("99.0.0", b"a root"), "get it from your vendor");
     let cut = on.update("99.0.0", b"a root");
     let bytes = fs::read(&cut).unwrap();

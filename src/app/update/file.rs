@@ -7,11 +7,11 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use data_encoding::{BASE64, HEXLOWER};
-use ed25519_dalek::{PUBLIC_KEY_LENGTH, SIGNATURE_LENGTH, Signature, VerifyingKey};
+use ed25519_compact::{PublicKey, Signature};
 use sha2::{Digest as _, Sha256};
 
 use super::manifest::{Manifest, Part};
+use crate::model::id::{hex, unhex};
 
 const MAGIC: &[u8; 8] = b"TILLUPD1";
 /// What is signed is nothing but an update, whatever else the key signs.
@@ -30,7 +30,7 @@ pub enum UpdateError {
     #[error("this box takes no updates: its image was built without a key (image/build --update-keys)")]
     NoKeys,
     /// A line of the list of keys is not one.
-    #[error("line {0} of the list of update keys is not a key: 32 bytes in base64, then perhaps a comment")]
+    #[error("line {0} of the list of update keys is not a key: 64 hex digits, then perhaps a comment")]
     BadKey(usize),
     /// Signed by somebody else.
     #[error("the update is signed by a key that this box does not know ({0}): get it from your vendor")]
@@ -70,10 +70,10 @@ pub enum UpdateError {
 
 /// Who may sign updates.
 #[derive(Debug)]
-pub struct Keys(Vec<VerifyingKey>);
+pub struct Keys(Vec<PublicKey>);
 
 impl Keys {
-    /// The keys of a list: one a line, in base64, then perhaps a comment; lines that begin with `#` are comments.
+    /// The keys of a list: one a line, in hex, then perhaps a comment; lines that begin with `#` are comments.
     ///
     /// # Errors
     /// Where the file cannot be read, a line is no key, or there is none.
@@ -89,8 +89,7 @@ impl Keys {
         let mut keys = Vec::new();
         for (n, line) in text.lines().enumerate() {
             let Some(word) = line.split_whitespace().next().filter(|word| !word.starts_with('#')) else { continue };
-            let bytes = BASE64.decode(word.as_bytes()).ok();
-            let key = bytes.and_then(|bytes| VerifyingKey::try_from(bytes.as_slice()).ok());
+            let key = unhex(word).and_then(|bytes| PublicKey::from_slice(&bytes).ok());
             keys.push(key.ok_or(UpdateError::BadKey(n + 1))?);
         }
         if keys.is_empty() { Err(UpdateError::NoKeys) } else { Ok(Self(keys)) }
@@ -113,11 +112,11 @@ impl UpdateFile {
     /// What is wrong with it.
     pub fn open(path: &Path, keys: &Keys) -> Result<Self, UpdateError> {
         let mut file = File::open(path)?;
-        let mut head = [0; MAGIC.len() + 4 + PUBLIC_KEY_LENGTH + SIGNATURE_LENGTH];
+        let mut head = [0; MAGIC.len() + 4 + PublicKey::BYTES + Signature::BYTES];
         read_whole(&mut file, &mut head)?;
         let (magic, rest) = head.split_at(MAGIC.len());
         let (length, rest) = rest.split_at(4);
-        let (key, signature) = rest.split_at(PUBLIC_KEY_LENGTH);
+        let (key, signature) = rest.split_at(PublicKey::BYTES);
         let length = u32::from_le_bytes(length.try_into().expect("four bytes"));
         if magic != MAGIC || length > MANIFEST_BYTES_MAX {
             return Err(UpdateError::NotAnUpdate);
@@ -125,10 +124,10 @@ impl UpdateFile {
         let mut signed = SIGNED_BEFORE.to_vec();
         signed.resize(SIGNED_BEFORE.len() + length as usize, 0);
         read_whole(&mut file, &mut signed[SIGNED_BEFORE.len()..])?;
-        let known = keys.0.iter().find(|known| known.as_bytes() == key);
-        let known = known.ok_or_else(|| UpdateError::UnknownKey(BASE64.encode(key)))?;
+        let known = keys.0.iter().find(|known| known.as_slice() == key);
+        let known = known.ok_or_else(|| UpdateError::UnknownKey(hex(key)))?;
         let signature = Signature::from_slice(signature).map_err(|_| UpdateError::BadSignature)?;
-        known.verify_strict(&signed, &signature).map_err(|_| UpdateError::BadSignature)?;
+        known.verify(&signed, &signature).map_err(|_| UpdateError::BadSignature)?;
         let manifest = Manifest::parse(&signed[SIGNED_BEFORE.len()..])?;
         let parts_at = (head.len() + length as usize) as u64;
         if file.metadata()?.len() != parts_at + manifest.bytes() {
@@ -177,7 +176,7 @@ impl UpdateFile {
 
 /// Whether what was hashed is what was signed.
 pub(super) fn is_hash(part: &Part, hash: Sha256) -> bool {
-    HEXLOWER.encode(&hash.finalize()) == part.sha256
+    hex(&hash.finalize()) == part.sha256
 }
 
 fn read_whole(file: &mut File, bytes: &mut [u8]) -> Result<(), UpdateError> {

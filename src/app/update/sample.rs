@@ -7,8 +7,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use data_encoding::{BASE64, HEXLOWER};
-use ed25519_dalek::{Signer as _, SigningKey};
+use ed25519_compact::{KeyPair, Seed};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -16,14 +15,15 @@ use tempfile::TempDir;
 use super::card::{Card, Disk, Slot, SlotHeader};
 use super::environment::SECTOR;
 use super::file::{Keys, SIGNED_BEFORE};
+use crate::model::id::hex;
 
-fn key() -> SigningKey {
-    SigningKey::from_bytes(&[42; 32])
+fn key() -> KeyPair {
+    KeyPair::from_seed(Seed::new([42; 32]))
 }
 
 /// The public key of the samples, as a list of keys has it.
 pub(super) fn public_key() -> String {
-    BASE64.encode(key().verifying_key().as_bytes())
+    hex(key().pk.as_slice())
 }
 
 /// An update file of a version.
@@ -42,15 +42,15 @@ impl Sample {
         let listed: Vec<_> = names
             .iter()
             .zip(&parts)
-            .map(|(name, part)| json!({"name": name, "size": part.len(), "sha256": HEXLOWER.encode(&Sha256::digest(part))}))
+            .map(|(name, part)| json!({"name": name, "size": part.len(), "sha256": hex(&Sha256::digest(part))}))
             .collect();
         let manifest = json!({"format": 1, "product": "tillmesh", "machine": "aarch64", "version": version,
             "commit": "0123456789ab", "database": crate::store::SCHEMA_VERSION, "parts": listed})
         .to_string();
         let mut bytes = b"TILLUPD1".to_vec();
         bytes.extend_from_slice(&(manifest.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(key().verifying_key().as_bytes());
-        bytes.extend_from_slice(&key().sign(&[SIGNED_BEFORE, manifest.as_bytes()].concat()).to_bytes());
+        bytes.extend_from_slice(key().pk.as_slice());
+        bytes.extend_from_slice(key().sk.sign([SIGNED_BEFORE, manifest.as_bytes()].concat(), None).as_slice());
         bytes.extend_from_slice(manifest.as_bytes());
         bytes.extend(parts.iter().flatten());
         let sample = Self { parts, bytes, folder: tempfile::tempdir().unwrap() };
