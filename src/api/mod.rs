@@ -9,7 +9,7 @@
 //! extract   requests -> values, strictly        problem  what is answered otherwise (RFC 9457)
 //! shape     values <-> JSON, checked field by field
 //! shop      the whole shop, as its tills tell of themselves        firewall  what the box's firewall has counted
-//! tickets sales entities stock changes conflicts roster status alerts doctor control backup update log metrics tokens page openapi   the routes
+//! tickets sales entities stock changes conflicts roster status alerts doctor control backup update log metrics tokens page openapi packed  the routes
 //! ```
 //!
 //! **Invariant:** what a request says reaches the store only as a value that has been checked in full; a request that is refused has
@@ -29,6 +29,7 @@ mod limits;
 mod log;
 mod metrics;
 mod openapi;
+mod packed;
 mod page;
 mod place;
 mod problem;

@@ -6,11 +6,14 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 use sha2::{Digest as _, Sha256};
 
-const PAGE: &str = include_str!("page.html");
+use super::packed;
+
+/// Packed by `src/build.rs`; here once somebody has asked for it.
+static PAGE: LazyLock<String> = LazyLock::new(|| packed::text(include_bytes!(concat!(env!("OUT_DIR"), "/page.html"))));
 
 /// The page's own style and script, by their hashes, and nothing else: what somebody slips into it does not run. It asks this till alone.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
-    let [style, script] = ["style", "script"].map(|name| base64(&Sha256::digest(between(PAGE, name))));
+    let [style, script] = ["style", "script"].map(|name| base64(&Sha256::digest(between(&PAGE, name))));
     format!(
         "default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; img-src data:; connect-src 'self'; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -18,7 +21,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 });
 
 pub(super) async fn page() -> Response {
-    ([(header::CONTENT_SECURITY_POLICY, POLICY.as_str())], Html(PAGE)).into_response()
+    ([(header::CONTENT_SECURITY_POLICY, POLICY.as_str())], Html(PAGE.as_str())).into_response()
 }
 
 /// What stands in the page's only element of a name.
@@ -56,7 +59,7 @@ mod tests {
     #[test]
     fn the_page_is_small_and_its_policy_names_what_is_in_it() {
         assert!(PAGE.len() < 60_000, "{} bytes", PAGE.len());
-        assert!(between(PAGE, "script").contains("use strict") && between(PAGE, "style").contains("color-scheme"));
+        assert!(between(&PAGE, "script").contains("use strict") && between(&PAGE, "style").contains("color-scheme"));
         assert!(!POLICY.contains("unsafe") && !PAGE.contains(" style=") && !PAGE.contains(" onclick="));
         assert_eq!((PAGE.matches("<script").count(), PAGE.matches("<style").count()), (1, 1));
     }

@@ -113,11 +113,13 @@ impl Talk {
         self.hear(|_, body| matches!(body, Body::FullRequest { .. }).then_some(())).await;
     }
 
-    /// The one product there is: as news, or in a page of what it does not have where its list was still being taken in when it was made.
-    async fn until_given(&mut self) {
+    /// A product: as news, or in a page of what it does not have where its list was still being taken in when the product was made.
+    async fn until_given(&mut self, sku: &str) {
         self.hear(|_, body| match body {
-            Body::Product(Action::Create, _) => Some(()),
-            Body::IncrementalResponse { catalogue, .. } => (!catalogue.products.is_empty()).then_some(()),
+            Body::Product(Action::Create, told) => (told.sku == sku).then_some(()),
+            Body::IncrementalResponse { catalogue, .. } => {
+                catalogue.products.iter().find(|told| told.sku == sku).map(|_| ())
+            }
             _ => None,
         })
         .await;
@@ -326,7 +328,7 @@ async fn a_quantity_of_a_row_that_is_not_known_waits_for_its_product() {
     let id = Uuid::from_u128(1);
     talk.edit(EntityKind::Product, id, put(&[("sku", "CAF"), ("name", "Café")], Some(1_500))).await;
     // It is given the product, and a person there counts seven of it before it has said in which row it is.
-    talk.until_given().await;
+    talk.until_given("CAF").await;
     talk.say(Body::Stock { product: 31, quantity: Quantity::units(7) }).await;
     // It is asked because of that, after what was under way already.
     let before = talk.asked;
@@ -409,7 +411,7 @@ async fn nothing_is_told_until_a_list_is_taken_in_whole() {
     talk.say(Body::Ping).await;
     talk.hear(|_, body| (body == Body::Pong).then_some(())).await;
     talk.edit(EntityKind::Product, Uuid::from_u128(1), put(&[("sku", "X"), ("name", "X")], Some(1))).await;
-    talk.hear(|_, body| matches!(body, Body::Product(_, told) if told.sku == "X").then_some(())).await;
+    talk.until_given("X").await;
     let here = talk.store.read(|reader| Ok(reader.counts()?.products)).await.unwrap();
     assert_eq!(here, PRODUCTS as u64 + 1);
 }
