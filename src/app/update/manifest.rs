@@ -1,12 +1,12 @@
 //! What an update says of itself.
 
-use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::card::SLOT_KERNEL;
 use super::file::UpdateError;
 
 /// The only form there is.
-const FORMAT: u32 = 1;
+const FORMAT: u64 = 1;
 const PRODUCT: &str = "tillmesh";
 /// The processor that the image is for.
 const MACHINE: &str = "aarch64";
@@ -16,7 +16,7 @@ const PARTS: [(&str, u64); 3] = [("kernel.uimg", 24 << 20), ("initrd.uimg", 7 <<
 const VERSION_LEN_MAX: usize = 64;
 
 /// One part of an update.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Part {
     /// What it is.
     pub name: String,
@@ -27,11 +27,8 @@ pub struct Part {
 }
 
 /// What an update says of itself, signed.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Manifest {
-    format: u32,
-    product: String,
-    machine: String,
     /// Three numbers with dots between.
     pub version: String,
     /// Of the sources that it was made from.
@@ -45,26 +42,39 @@ pub struct Manifest {
 impl Manifest {
     /// Reads and checks it.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, UpdateError> {
-        let manifest: Self = serde_json::from_slice(bytes).map_err(|e| UpdateError::Manifest(e.to_string()))?;
         let wrong = |what: String| Err(UpdateError::Manifest(what));
-        if manifest.format != FORMAT {
-            return wrong(format!("form {} is not known here: install a version between first", manifest.format));
+        let Ok(told) = serde_json::from_slice::<Value>(bytes) else {
+            return wrong("its manifest is no JSON".to_owned());
+        };
+        let text = |of: &Value, name: &str| of[name].as_str().unwrap_or_default().to_owned();
+        if told["format"] != FORMAT {
+            return wrong(format!("form {} is not known here: install a version between first", told["format"]));
         }
-        if manifest.product != PRODUCT || manifest.machine != MACHINE {
-            return wrong(format!(
-                "it is of {} for {}, not of {PRODUCT} for {MACHINE}",
-                manifest.product, manifest.machine
-            ));
+        let (product, machine) = (text(&told, "product"), text(&told, "machine"));
+        if product != PRODUCT || machine != MACHINE {
+            return wrong(format!("it is of {product} for {machine}, not of {PRODUCT} for {MACHINE}"));
         }
-        if manifest.version.len() > VERSION_LEN_MAX || numbers(&manifest.version).is_none() {
-            return wrong(format!("version {:?} is not three numbers", manifest.version));
+        let version = text(&told, "version");
+        if version.len() > VERSION_LEN_MAX || numbers(&version).is_none() {
+            return wrong(format!("version {version:?} is not three numbers"));
         }
-        let named = manifest.parts.iter().map(|part| part.name.as_str()).eq(PARTS.map(|(name, _)| name));
-        let sized = manifest.parts.iter().zip(PARTS).all(|(part, (_, max))| (1..=max).contains(&part.size));
-        if !named || !sized {
-            return wrong("its parts are not a kernel, an initrd and a root of a slot's size".to_owned());
-        }
-        Ok(manifest)
+        let listed = told["parts"].as_array().into_iter().flatten();
+        let part = |part: &Value| Part {
+            name: text(part, "name"),
+            size: part["size"].as_u64().unwrap_or_default(),
+            sha256: text(part, "sha256"),
+        };
+        let parts: Vec<Part> = listed.map(part).collect();
+        let named = parts.iter().map(|part| part.name.as_str()).eq(PARTS.map(|(name, _)| name));
+        let sized = parts.iter().zip(PARTS).all(|(part, (_, max))| (1..=max).contains(&part.size));
+        let database = told["database"].as_u64().and_then(|database| database.try_into().ok());
+        let Some(database) = database.filter(|_| named && sized) else {
+            return wrong(
+                "its parts are not a kernel, an initrd and a root of a slot's size, or its database has no form"
+                    .to_owned(),
+            );
+        };
+        Ok(Self { version, commit: text(&told, "commit"), database, parts })
     }
 
     /// Bytes of all parts.

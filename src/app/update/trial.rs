@@ -4,13 +4,12 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::card::{BootState, Slot};
 
 /// How far an update has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
     /// In the spare slot; the next start of the box tries it.
     Installed,
@@ -36,11 +35,15 @@ impl Stage {
             Self::Failed => "failed",
         }
     }
+
+    fn named(name: &str) -> Option<Self> {
+        let all = [Self::Installed, Self::Trial, Self::Confirmed, Self::FellBack, Self::Failed];
+        all.into_iter().find(|stage| stage.name() == name)
+    }
 }
 
 /// The note of the last update.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record {
     /// How far it has come.
     pub stage: Stage,
@@ -60,7 +63,16 @@ impl Record {
     /// The note; `None` where there was no update yet, or the note cannot be read: it is no more than a note.
     #[must_use]
     pub fn read(path: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(path).ok()?).ok()
+        let told: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        let text = |name: &str| told[name].as_str().map(str::to_owned);
+        Some(Self {
+            stage: Stage::named(told["stage"].as_str()?)?,
+            version: text("version"),
+            from: text("from")?,
+            detail: text("detail"),
+            at_ms: told["atMs"].as_u64()?,
+            meshed: told["meshed"].as_bool()?,
+        })
     }
 
     /// Replaces the note.
@@ -72,7 +84,9 @@ impl Record {
         fs::create_dir_all(folder)?;
         let temporary = path.with_extension("tmp");
         let mut file = File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
+        let Self { stage, version, from, detail, at_ms, meshed } = self;
+        let told = json!({"stage": stage.name(), "version": version, "from": from, "detail": detail, "atMs": at_ms, "meshed": meshed});
+        file.write_all(told.to_string().as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         File::open(folder)?.sync_all()
