@@ -106,8 +106,14 @@ async fn confirm_on<D: Disk>(
     mut health: impl AsyncFnMut(bool) -> Health,
 ) -> Result<Outcome, UpdateError> {
     let standing = Standing::of(card.state()?, slot);
-    if matches!(standing, Standing::Settled | Standing::Waiting) {
-        return Ok(Outcome::Done);
+    match standing {
+        Standing::Settled | Standing::Waiting => return Ok(Outcome::Done),
+        // However it is, there is nothing to go back to.
+        Standing::Substitute => {
+            card.set_state(BootState { good: slot, tried: None })?;
+            return Ok(Outcome::Done);
+        }
+        Standing::OnTrial | Standing::FellBack => {}
     }
     let note = |stage, detail: Option<String>| {
         let before = Record::read(&places.record);
@@ -225,6 +231,14 @@ mod tests {
         let never = async |_| -> Health { panic!("what is settled is not asked") };
         assert_eq!(on.confirm(Slot::A, never).await.1, Stage::FellBack);
         assert_eq!(Record::read(&on.places.record).unwrap().detail.unwrap(), "it did not start");
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_is_all_that_can_be_read_is_the_good_one() {
+        let on = Fixture::new(Slot::A, None);
+        let never = async |_| -> Health { panic!("there is nothing to go back to") };
+        let good = BootState { good: Slot::B, tried: None };
+        assert_eq!(on.confirm(Slot::B, never).await, (Outcome::Done, Stage::Installed, good));
     }
 
     #[test]

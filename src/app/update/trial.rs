@@ -113,6 +113,8 @@ pub(super) enum Standing {
     Settled,
     /// It was started to be tried.
     OnTrial,
+    /// The boot loader took it because the other one could not be read.
+    Substitute,
     /// The other one was tried, and did not prove healthy.
     FellBack,
     /// The other one is to be tried at the next start.
@@ -123,8 +125,7 @@ impl Standing {
     pub(super) fn of(state: BootState, running: Slot) -> Self {
         match state.tried {
             Some((slot, _)) if slot == running => Self::OnTrial,
-            // The boot loader took the other slot where the good one could not be read.
-            _ if state.good != running => Self::OnTrial,
+            _ if state.good != running => Self::Substitute,
             Some((_, 0)) => Self::FellBack,
             Some(_) => Self::Waiting,
             None => Self::Settled,
@@ -153,7 +154,7 @@ mod tests {
             (Some((Slot::B, 1)), Slot::A, Standing::Waiting),
             (Some((Slot::B, 0)), Slot::B, Standing::OnTrial),
             (Some((Slot::B, 0)), Slot::A, Standing::FellBack),
-            (None, Slot::B, Standing::OnTrial),
+            (None, Slot::B, Standing::Substitute),
         ] {
             assert_eq!(Standing::of(state(tried), running), standing, "{tried:?} {running}");
         }
