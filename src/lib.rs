@@ -13,6 +13,7 @@
 //! board      status LED, sensors
 //! config     ConfigManager: pos-config.json
 //! app        composition root: opens, binds, spawns, stops
+//! build      the build script: packs what the API serves now and then
 //! ```
 //!
 //! POSPlus, the system whose tills this agent joins and replaces, goes through all of it: what it says (`model::posplus`), its messages

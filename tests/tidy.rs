@@ -29,6 +29,7 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
     ("api", Some(&["model", "config", "store"])),
     ("app", None),
     ("main", None),
+    ("build", Some(&[])),
 ];
 
 /// Modules that hold no runtime, database, socket, file, clock or entropy: prefixes of the path under `src`.
