@@ -128,12 +128,11 @@ async fn linked(folder: &DataDir) -> anyhow::Result<bool> {
 }
 
 fn is_linked(status: &Value) -> bool {
-    let peers = status["peers"].as_array().into_iter().flatten();
-    peers.filter_map(|peer| peer["status"].as_str()).any(|state| matches!(state, "connected" | "syncing"))
+    status["peers"].as_array().into_iter().flatten().any(|peer| peer["online"] == json!(true))
 }
 
-/// Healthy is an agent that has opened its database, whose disk answers, and that is linked where it was before. Where no other till can be
-/// reached at all (they are switched off), the links say nothing about the new version.
+/// Healthy is an agent that has opened its database, whose disk answers, and that is linked where it was before. Where no other till has been
+/// met at all (they are switched off), the links say nothing about the new version.
 async fn health(folder: &DataDir, meshed: bool) -> Health {
     match ask(folder, meshed).await {
         Ok(health) => health,
@@ -155,10 +154,13 @@ fn judge(status: &Value, meshed: bool) -> Health {
     let refused = status["traffic"]["refused"].as_object().is_some_and(|refused| !refused.is_empty());
     let dialled = status["traffic"]["dials"].as_u64() > status["traffic"]["dialsFailed"].as_u64();
     let accepted = status["traffic"]["accepted"].as_u64() > Some(0);
-    if meshed && !is_linked(status) && (refused || dialled || accepted) {
-        return Health::NotYet("other tills are there, and none is linked".to_owned());
+    match meshed && !is_linked(status) {
+        false => Health::Well,
+        true if refused || dialled || accepted => {
+            Health::NotYet("other tills are there, and none is linked".to_owned())
+        }
+        true => Health::WellAlone,
     }
-    Health::Well
 }
 
 fn told(state: &Value) -> String {
@@ -190,19 +192,43 @@ fn told(state: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::{Peer, PeerState, Traffic};
 
-    fn status(peer: &str, accepted: u64) -> Value {
-        json!({"version": VERSION, "peers": [{"status": peer}],
-            "traffic": {"refused": {}, "dials": 3, "dialsFailed": 3, "accepted": accepted}})
+    /// By the types that the API answers with.
+    fn status(online: bool, accepted: u64) -> Value {
+        let peer = Peer {
+            id: "POS-2".into(),
+            name: "Caisse 2".into(),
+            till: None,
+            address: None,
+            version: None,
+            online,
+            state: if online { PeerState::Syncing } else { PeerState::Connecting },
+            detail: None,
+            since_ms: None,
+            last_seen_ms: None,
+            rtt_ms: None,
+            behind: 0,
+            ahead: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
+        };
+        let traffic = Traffic { dials: 3, dials_failed: 3, accepted, ..Traffic::default() };
+        json!({"version": VERSION, "peers": [peer], "traffic": traffic})
     }
 
     #[test]
-    fn links_count_where_there_were_any_and_another_till_is_there() {
-        assert_eq!(judge(&status("connected", 1), true), Health::Well);
-        assert_eq!(judge(&status("connecting", 0), true), Health::Well, "the others are switched off");
-        assert_eq!(judge(&status("connecting", 1), false), Health::Well);
-        assert!(matches!(judge(&status("connecting", 1), true), Health::NotYet(_)));
-        let other = json!({"version": "0.0.1", "peers": [], "traffic": {}});
+    fn links_count_where_there_were_any() {
+        assert_eq!(judge(&status(true, 1), true), Health::Well);
+        assert_eq!(judge(&status(false, 0), false), Health::Well);
+        assert_eq!(judge(&status(false, 1), false), Health::Well);
+        assert_eq!(judge(&status(false, 0), true), Health::WellAlone, "the others may be switched off");
+        assert!(matches!(judge(&status(false, 1), true), Health::NotYet(_)));
+        let mut dialled = status(false, 0);
+        dialled["traffic"]["dialsFailed"] = json!(2);
+        assert!(matches!(judge(&dialled, true), Health::NotYet(_)));
+        let mut other = status(true, 1);
+        other["version"] = json!("0.0.1");
         assert!(matches!(judge(&other, false), Health::NotYet(_)));
     }
 

@@ -139,7 +139,8 @@ async fn confirm_on<D: Disk>(
     let end = Instant::now() + patience.max;
     loop {
         match health(meshed).await {
-            Health::Well => {
+            Health::WellAlone if Instant::now() < end => sleep(patience.look).await,
+            Health::Well | Health::WellAlone => {
                 card.set_state(BootState { good: slot, tried: None })?;
                 note(Stage::Confirmed, None)?;
                 return Ok(Outcome::Done);
@@ -206,6 +207,22 @@ mod tests {
         };
         let stays = BootState { good: Slot::B, tried: None };
         assert_eq!(on.confirm(Slot::B, health).await, (Outcome::Done, Stage::Confirmed, stays));
+    }
+
+    #[tokio::test]
+    async fn who_meets_nobody_waits_for_the_end_of_the_trial() {
+        let on = Fixture { max: Duration::from_millis(50), ..Fixture::new(Slot::A, Some((Slot::B, 0))) };
+        let (began, stays) = (Instant::now(), BootState { good: Slot::B, tried: None });
+        assert_eq!(on.confirm(Slot::B, async |_| Health::WellAlone).await, (Outcome::Done, Stage::Confirmed, stays));
+        assert!(began.elapsed() >= on.max);
+        // Whoever meets others then, and is not linked, is not well.
+        let on = Fixture { max: Duration::from_millis(50), ..Fixture::new(Slot::A, Some((Slot::B, 0))) };
+        let mut looks = 0;
+        let health = async |_| {
+            looks += 1;
+            if looks == 1 { Health::WellAlone } else { Health::NotYet("none is linked".into()) }
+        };
+        assert_eq!(on.confirm(Slot::B, health).await.0, Outcome::RestartWanted);
     }
 
     #[tokio::test]

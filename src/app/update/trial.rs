@@ -138,6 +138,8 @@ impl Standing {
 pub enum Health {
     /// It is.
     Well,
+    /// It is, and another till that was linked before has not been seen yet: it may be switched off. Good enough once the trial is over.
+    WellAlone,
     /// Not yet, and why.
     NotYet(String),
 }
