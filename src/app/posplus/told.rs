@@ -30,8 +30,6 @@ pub(super) struct Mark {
 pub(super) struct Batch {
     /// Up to where it tells; nothing for a mere heartbeat.
     pub(super) mark: Option<Mark>,
-    /// Quantities.
-    pub(super) stock: Vec<(Uuid, Quantity)>,
     /// Of which things it tells, by that till's rows, and what.
     pub(super) words: Vec<(Thing, i64, i64)>,
     /// Changes that were held back until now.
@@ -43,6 +41,7 @@ pub(super) struct Batch {
 struct Fence {
     at: u64,
     batch: Batch,
+    stock: HashMap<Uuid, Quantity>,
 }
 
 /// What follows from a pong.
@@ -60,6 +59,8 @@ pub(super) struct Ponged {
 #[derive(Debug, Default)]
 pub(super) struct Told {
     has: HashMap<Uuid, Quantity>,
+    /// Quantities that were sent since the last ping, alone or with all else of a product.
+    unfenced: HashMap<Uuid, Quantity>,
     fences: VecDeque<Fence>,
     /// What it has read for sure.
     pub(super) read: Mark,
@@ -79,6 +80,7 @@ impl Told {
     /// The connection is gone: what was not read for sure is told again.
     pub(super) fn disconnected(&mut self) {
         self.has.clear();
+        self.unfenced.clear();
         self.fences.clear();
         self.read = self.safe();
         self.held.clear();
@@ -128,6 +130,17 @@ impl Told {
         self.has.get(&product).copied()
     }
 
+    /// How many it will have once it has read all that it was sent. What it sells meanwhile is overwritten by that.
+    pub(super) fn will_have(&self, product: Uuid) -> Option<Quantity> {
+        let sent = self.fences.iter().map(|fence| &fence.stock).chain([&self.unfenced]);
+        sent.rev().find_map(|stock| stock.get(&product)).or_else(|| self.has.get(&product)).copied()
+    }
+
+    /// It is sent how many there are of a product.
+    pub(super) fn sends(&mut self, product: Uuid, quantity: Quantity) {
+        self.unfenced.insert(product, quantity);
+    }
+
     /// It has so many.
     pub(super) fn said(&mut self, product: Uuid, quantity: Quantity) {
         if self.has.len() >= PRODUCTS_MAX {
@@ -146,7 +159,8 @@ impl Told {
     /// A ping goes out, after a batch or alone.
     pub(super) fn pinged(&mut self, now: u64, batch: Batch) {
         self.sent = batch.mark.unwrap_or(self.sent);
-        self.fences.push_back(Fence { at: now, batch });
+        let stock = std::mem::take(&mut self.unfenced);
+        self.fences.push_back(Fence { at: now, batch, stock });
     }
 
     pub(super) fn can_send(&self) -> bool {
@@ -160,8 +174,8 @@ impl Told {
 
     /// A pong: the oldest batch is read.
     pub(super) fn ponged(&mut self) -> Option<Ponged> {
-        let Fence { at, batch } = self.fences.pop_front()?;
-        for (product, quantity) in batch.stock {
+        let Fence { at, batch, stock } = self.fences.pop_front()?;
+        for (product, quantity) in stock {
             self.said(product, quantity);
         }
         let news = batch.mark.is_some_and(|mark| mark != self.read) || !batch.released.is_empty();
@@ -192,13 +206,35 @@ mod tests {
         told.said(JUICE, units(100));
         // Ours went to 97, and it is told; its own sale of 5 crosses that.
         let mark = Mark { cursor: 7, ledger: 3 };
-        told.pinged(0, Batch { mark: Some(mark), stock: vec![(JUICE, units(97))], ..Batch::default() });
+        told.sends(JUICE, units(97));
+        told.pinged(0, Batch { mark: Some(mark), ..Batch::default() });
         told.moved(JUICE, units(-5));
         assert_eq!((told.has(JUICE), told.read), (Some(units(95)), Mark::default()));
         // Now it has read 97, over its own 95: to be told 92.
         assert_eq!(told.ledger(), (0, 3));
         assert_eq!(told.ponged(), Some(Ponged { news: true, ..Ponged::default() }));
         assert_eq!((told.has(JUICE), told.read), (Some(units(97)), mark));
+    }
+
+    #[test]
+    fn what_it_sells_is_overwritten_by_what_is_on_its_way() {
+        let mut told = Told::new(Mark::default());
+        told.said(JUICE, units(20));
+        told.sends(JUICE, units(20));
+        told.moved(JUICE, units(-3));
+        assert_eq!((told.has(JUICE), told.will_have(JUICE)), (Some(units(17)), Some(units(20))));
+        told.pinged(0, Batch::default());
+        assert_eq!(told.will_have(JUICE), Some(units(20)));
+        told.sends(JUICE, units(17));
+        assert_eq!(told.will_have(JUICE), Some(units(17)));
+        told.pinged(1, Batch::default());
+        told.ponged();
+        assert_eq!((told.has(JUICE), told.will_have(JUICE)), (Some(units(20)), Some(units(17))));
+        told.ponged();
+        assert_eq!((told.has(JUICE), told.will_have(JUICE)), (Some(units(17)), Some(units(17))));
+        told.sends(JUICE, units(1));
+        told.disconnected();
+        assert_eq!(told.will_have(JUICE), None);
     }
 
     #[test]

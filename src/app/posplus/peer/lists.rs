@@ -129,10 +129,10 @@ impl Peer {
         !self.lists.heard.is_empty() || (room && !self.lists.telling.is_empty())
     }
 
-    /// Takes in a piece of what was heard, and tells a piece of what is to be told.
+    /// Takes in a piece of what was heard; once all of it is in, tells a piece of what is to be told: what it has just said is newer.
     pub(super) async fn work_lists(&mut self) {
         self.take_piece().await;
-        if self.links.last().is_some_and(|link| link.outbox.capacity() > 0) {
+        if !self.hears_list() && self.links.last().is_some_and(|link| link.outbox.capacity() > 0) {
             self.tell_listed().await;
         }
     }
@@ -232,6 +232,7 @@ impl Peer {
         if is_last || all.products.len() >= ANSWER_ITEMS {
             let catalogue = std::mem::take(&mut all);
             self.status.counts.products_out += catalogue.products.len() as u64;
+            catalogue.products.iter().for_each(|product| self.carries_stock(product));
             self.send(Body::FullResponse { catalogue, synced_ms: clock::now().wall_ms }).await;
         }
         (!is_last).then_some(Telling::All { walk, all })

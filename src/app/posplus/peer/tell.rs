@@ -61,13 +61,12 @@ impl Peer {
         };
         self.pump = outbox.more;
         let mark = Mark { cursor: outbox.cursor, ledger: outbox.ledger };
-        let mut stock = Vec::new();
         let mut sent = false;
         for news in outbox.news {
-            sent |= self.tell_one(news, &mut stock).await;
+            sent |= self.tell_one(news).await;
         }
         if sent {
-            self.fence(Batch { mark: Some(mark), stock, ..Batch::default() }).await;
+            self.fence(Batch { mark: Some(mark), ..Batch::default() }).await;
         } else if self.told.is_quiet() {
             // Nothing in it is for this till.
             (self.told.sent, self.told.read) = (mark, mark);
@@ -77,7 +76,7 @@ impl Peer {
         }
     }
 
-    async fn tell_one(&mut self, news: PosNews, stock: &mut Vec<(Uuid, Quantity)>) -> bool {
+    async fn tell_one(&mut self, news: PosNews) -> bool {
         let counts = &mut self.status.counts;
         let body = match news {
             PosNews::Ticket { ticket, rows: PosRows::Known, .. } => return self.tell_ticket(ticket).await,
@@ -98,6 +97,7 @@ impl Peer {
                     self.ask_soon();
                 } else {
                     self.words.push(word_of(&product));
+                    self.carries_stock(&product);
                 }
                 self.status.counts.products_out += 1;
                 Body::Product(if known { Action::Update } else { Action::Create }, product)
@@ -113,11 +113,11 @@ impl Peer {
                 Body::Customer(if known { Action::Update } else { Action::Create }, customer)
             }
             PosNews::Stock { product, row, quantity } => {
-                if self.told.has(product) == Some(quantity) {
+                if self.told.will_have(product) == Some(quantity) {
                     return false;
                 }
                 counts.stock_out += 1;
-                stock.push((product, quantity));
+                self.told.sends(product, quantity);
                 self.rows.insert(row, product);
                 Body::Stock { product: row, quantity }
             }
@@ -133,8 +133,16 @@ impl Peer {
             self.status.counts.products_out += 1;
             if known {
                 self.words.push(word_of(&product));
+                self.told.sends(id, product.stock);
             }
             self.send(Body::Product(action, Box::new(product))).await;
+        }
+    }
+
+    /// All that is told of a product tells how many there are, over what that till sells meanwhile.
+    pub(super) fn carries_stock(&mut self, product: &PosProduct) {
+        if let Some(id) = self.rows.get(&product.row) {
+            self.told.sends(*id, product.stock);
         }
     }
 
@@ -199,9 +207,10 @@ impl Peer {
     /// Tells it how many there are, where it has another number.
     pub(super) async fn level(&mut self, product: Uuid, row: i64, ours: Quantity) {
         let ours = ours.max(Quantity(0));
-        if self.told.has(product) != Some(ours) && self.send(Body::Stock { product: row, quantity: ours }).await {
+        if self.told.will_have(product) != Some(ours) && self.send(Body::Stock { product: row, quantity: ours }).await {
             self.status.counts.stock_out += 1;
-            self.fence(Batch { stock: vec![(product, ours)], ..Batch::default() }).await;
+            self.told.sends(product, ours);
+            self.fence(Batch::default()).await;
         }
     }
 
@@ -225,6 +234,7 @@ impl Peer {
     /// changed since now.
     pub(super) async fn page(&mut self, catalogue: Catalogue, since: Option<String>) {
         self.status.counts.products_out += catalogue.products.len() as u64;
+        catalogue.products.iter().for_each(|product| self.carries_stock(product));
         let since = since.unwrap_or_else(|| iso(0));
         let body = Body::IncrementalResponse { catalogue, since, has_more: false, synced_ms: clock::now().wall_ms };
         self.send(body).await;

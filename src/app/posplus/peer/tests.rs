@@ -15,6 +15,7 @@ use crate::mesh::PosplusLink;
 use crate::model::amount::{Money, Quantity};
 use crate::model::id::{TillId, Uuid};
 use crate::model::level::LEVEL;
+use crate::model::movement::MovementKind;
 use crate::model::posplus::{PosLine, PosProduct, PosStatus, PosTicket, Thing};
 use crate::model::register::{EntityKind, Value};
 use crate::model::ticket::{Line, Sale};
@@ -113,13 +114,12 @@ impl Talk {
         self.hear(|_, body| matches!(body, Body::FullRequest { .. }).then_some(())).await;
     }
 
-    /// A product: as news, or in a page of what it does not have where its list was still being taken in when the product was made.
-    async fn until_given(&mut self, sku: &str) {
+    /// One of these products: as news, or in a page of what it does not have where its list was still being taken in when the product was made.
+    async fn until_given(&mut self, skus: &[&str]) {
+        let is_one = |told: &PosProduct| skus.contains(&told.sku.as_str());
         self.hear(|_, body| match body {
-            Body::Product(Action::Create, told) => (told.sku == sku).then_some(()),
-            Body::IncrementalResponse { catalogue, .. } => {
-                catalogue.products.iter().find(|told| told.sku == sku).map(|_| ())
-            }
+            Body::Product(Action::Create, told) => is_one(&told).then_some(()),
+            Body::IncrementalResponse { catalogue, .. } => catalogue.products.iter().any(is_one).then_some(()),
             _ => None,
         })
         .await;
@@ -328,7 +328,7 @@ async fn a_quantity_of_a_row_that_is_not_known_waits_for_its_product() {
     let id = Uuid::from_u128(1);
     talk.edit(EntityKind::Product, id, put(&[("sku", "CAF"), ("name", "Café")], Some(1_500))).await;
     // It is given the product, and a person there counts seven of it before it has said in which row it is.
-    talk.until_given("CAF").await;
+    talk.until_given(&["CAF"]).await;
     talk.say(Body::Stock { product: 31, quantity: Quantity::units(7) }).await;
     // It is asked because of that, after what was under way already.
     let before = talk.asked;
@@ -400,20 +400,72 @@ async fn a_sale_waits_for_no_list_and_what_the_list_says_of_it_is_older() {
     .await;
 }
 
-/// Seen on a busy machine: a price told while a list was being taken in went over one that had been changed there later.
+/// Seen on a busy machine: a price told while a list was being taken in went over one that had been changed there later; and what it did not have
+/// by its first list was given while a second one said that it has it.
 #[tokio::test]
 async fn nothing_is_told_until_a_list_is_taken_in_whole() {
     const PRODUCTS: i64 = 1_000;
     let mut talk = Talk::begin().await;
+    let list = |from: i64| (from..from + PRODUCTS).map(|row| product(row, &format!("S{row}"), 100, 50)).collect();
+    talk.edit(EntityKind::Product, Uuid::from_u128(1), put(&[("sku", "X"), ("name", "X")], Some(1))).await;
+    talk.list = list(1);
+    let second = Catalogue { products: list(1 + PRODUCTS), categories: Vec::new() };
     talk.until_asked().await;
-    let products = (1..=PRODUCTS).map(|row| product(row, &format!("S{row}"), 100, 50)).collect();
-    talk.say(Body::FullResponse { catalogue: Catalogue { products, categories: Vec::new() }, synced_ms: 0 }).await;
+    talk.say(Body::FullResponse { catalogue: second, synced_ms: 0 }).await;
     talk.say(Body::Ping).await;
     talk.hear(|_, body| (body == Body::Pong).then_some(())).await;
-    talk.edit(EntityKind::Product, Uuid::from_u128(1), put(&[("sku", "X"), ("name", "X")], Some(1))).await;
-    talk.until_given("X").await;
+    let taken = talk.status.borrow()[POS].counts.products_in;
+    assert!(taken < 2 * PRODUCTS as u64, "both lists were in before there was anything to tell");
+    talk.edit(EntityKind::Product, Uuid::from_u128(2), put(&[("sku", "Y"), ("name", "Y")], Some(1))).await;
+    talk.until_given(&["X", "Y"]).await;
     let here = talk.store.read(|reader| Ok(reader.counts()?.products)).await.unwrap();
-    assert_eq!(here, PRODUCTS as u64 + 1);
+    assert_eq!(here, 2 * PRODUCTS as u64 + 2);
+}
+
+/// Seen once: what is told of a product tells how many there are, too, and went over a sale of it that crossed it.
+#[tokio::test]
+async fn a_sale_that_crosses_a_price_is_told_back() {
+    let mut talk = Talk::begin().await;
+    talk.list = vec![product(12, "JUS", 4_500, 20)];
+    talk.until_asked().await;
+    let id = Thing::Product.of_key("JUS");
+    talk.until("it is here", has_price(id, 4_500)).await;
+    talk.reprice(id, 5_000).await;
+    talk.hear(|_, body| {
+        matches!(body, Body::Product(Action::Update, told) if told.stock == Quantity::units(20)).then_some(())
+    })
+    .await;
+    // It sells before it has read that, and then has twenty again.
+    let mut ticket = sold(12, "JUS", 3);
+    ticket.number = "T20261123-0007".into();
+    talk.say(Body::Ticket(Box::new(ticket))).await;
+    talk.say(Body::Stock { product: 12, quantity: Quantity::units(17) }).await;
+    let told =
+        talk.hear(|_, body| if let Body::Stock { product: 12, quantity } = body { Some(quantity) } else { None }).await;
+    assert_eq!(told, Quantity::units(17));
+}
+
+/// What is on its way counts, not what it had before that.
+#[tokio::test]
+async fn a_quantity_is_told_back_while_another_is_on_its_way() {
+    let mut talk = Talk::begin().await;
+    talk.list = vec![product(12, "JUS", 4_500, 20)];
+    talk.until_asked().await;
+    let product = Thing::Product.of_key("JUS");
+    talk.until("it is here", has_price(product, 4_500)).await;
+    for (n, kind, expected) in [(1, MovementKind::Loss, 17), (2, MovementKind::In, 20)] {
+        let (id, quantity) = (Uuid::from_u128(n), Quantity::units(3));
+        talk.store.submit(Request::Move { id, product, kind, quantity, reference: None }).await.unwrap();
+        // It answers no ping meanwhile.
+        let told = async {
+            loop {
+                if let Body::Stock { quantity, .. } = talk.told.recv().await.unwrap() {
+                    return quantity;
+                }
+            }
+        };
+        assert_eq!(timeout(PATIENCE, told).await.expect("it is told"), Quantity::units(expected));
+    }
 }
 
 #[tokio::test]
