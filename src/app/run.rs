@@ -66,18 +66,15 @@ pub async fn run(options: RunOptions, stop: impl Future<Output = ()>) -> anyhow:
     folder.create()?;
     let _lock = folder.lock()?;
     let uptime = Uptime::start();
-    let left = update::go_back(&BoxPlaces::of_environment(), &folder.database())?;
+    if let Some(left) = update::go_back(&BoxPlaces::of_environment(), &folder.database())? {
+        warn!("an update did not stay: going on from the database of before it; the later one is {}", left.display());
+    }
     let (manager, notices) = open_config(&folder)?;
     let (task, board) = board::start(uptime, &manager.config().led.board, folder.path(), BoxPlaces::of_environment());
     let mut alerts = notice_alerts(&notices, uptime);
     for (subject, text) in box_problems.as_deref().map(read_problems).unwrap_or_default() {
         warn!("{subject}: {text}");
         alerts.set(uptime.ms(), clock::now().wall_ms, Code::BoxSetup, &subject, Some(text));
-    }
-    if let Some(left) = left {
-        let text = format!("what was sold on the version that did not stay is in {}", left.display());
-        warn!("{text}");
-        alerts.set(uptime.ms(), clock::now().wall_ms, Code::UpdateFailed, "database", Some(text));
     }
     let outcome = live(uptime, manager, alerts, board, folder, log, stop).await;
     task.end(outcome.is_ok()).await;
@@ -176,6 +173,9 @@ async fn open(
     let options = store_options(folder, manager.config(), &identity);
     let opening = tokio::task::spawn_blocking(move || Store::spawn(options, clock, events));
     let store = life::start(supervisor, opening).await?;
+    for text in take_over(&store, &folder.database()).await {
+        alerts.set(uptime.ms(), clock::now().wall_ms, Code::UpdateFailed, "database", Some(text));
+    }
     let run = Run::begins();
     let last_run = store.read(|reader| reader.memory(RUN_NOTE)).await?;
     let boot_reason = run.reason(last_run.as_deref());
@@ -192,6 +192,25 @@ async fn open(
         alerts.set(uptime.ms(), clock::now().wall_ms, Code::Clone, "", Some(String::new()));
     }
     Ok((Opened { uptime, manager, alerts, identity, store, known, board, run, boot_reason }, heard))
+}
+
+/// What was sold on a version that did not stay is sold. Gives what is to be told of what could not be taken over.
+async fn take_over(store: &Store, database: &Path) -> Vec<String> {
+    let mut told = Vec::new();
+    for left in store::left_behind(database) {
+        match store.take_over(database, &left).await {
+            Ok(ops) => info!("took over {ops} changes that were made on a version that did not stay"),
+            Err(error) => {
+                let text = format!(
+                    "not all that was sold on a version that did not stay could be taken over; it is in {}: {error}",
+                    left.display()
+                );
+                warn!("{text}");
+                told.push(text);
+            }
+        }
+    }
+    told
 }
 
 async fn bind_api(manager: &ConfigManager) -> anyhow::Result<TcpListener> {

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::db::{lock, tune};
 use super::error::StoreError;
+use super::leftover;
 use super::logs::Logs;
 use super::request::Entropy;
 use super::schema;
@@ -42,6 +43,15 @@ pub fn backup(database: &Path, to: &Path) -> Result<(), StoreError> {
 /// [`StoreError::Locked`] where an agent runs on the database; [`StoreError::NotADatabase`], [`StoreError::TooNew`] or
 /// [`StoreError::Damaged`] where the copy is of no use: then the present database is as it was.
 pub fn restore(from: &Path, database: &Path, entropy: &mut dyn Entropy) -> Result<Option<PathBuf>, StoreError> {
+    replace(from, database, entropy, free_name)
+}
+
+fn replace(
+    from: &Path,
+    database: &Path,
+    entropy: &mut dyn Entropy,
+    free_name: fn(&Path) -> Result<PathBuf, StoreError>,
+) -> Result<Option<PathBuf>, StoreError> {
     let _lock = lock(database)?;
     let staged = beside(database, ".restoring");
     remove_all(&staged)?;
@@ -50,7 +60,7 @@ pub fn restore(from: &Path, database: &Path, entropy: &mut dyn Entropy) -> Resul
         remove_all(&staged)?;
     }
     prepared?;
-    let aside = set_aside(database)?;
+    let aside = set_aside(database, free_name)?;
     fs::rename(&staged, database)?;
     sync_folder(database)?;
     Ok(aside)
@@ -70,8 +80,8 @@ pub(super) fn keep_before_migration(conn: &Connection, database: &Path) -> Resul
 }
 
 /// For a version that an update fell back to: where the database is of a later form, the copy of before takes its place, with a fresh
-/// origin. The later one is moved aside, never deleted: what was sold meanwhile is in it, and comes back from the other tills. Gives its new
-/// name; `None` where there is nothing to do, or no copy.
+/// origin. The later one is moved aside: what was sold meanwhile is in it, see [`super::left_behind`]. Gives its new name; `None` where
+/// there is nothing to do, or no copy.
 ///
 /// # Errors
 /// As [`restore`].
@@ -81,7 +91,7 @@ pub fn go_back(database: &Path, entropy: &mut dyn Entropy) -> Result<Option<Path
         return Ok(None);
     }
     let found = schema::version(&Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?)?;
-    if found > schema::VERSION { restore(&copy, database, entropy) } else { Ok(None) }
+    if found > schema::VERSION { replace(&copy, database, entropy, leftover::free_name) } else { Ok(None) }
 }
 
 fn before_migration(database: &Path) -> PathBuf {
@@ -140,7 +150,10 @@ fn stage(from: &Path, staged: &Path, entropy: &mut dyn Entropy) -> Result<(), St
 }
 
 /// Gives the present database another name. Its write-ahead log must not meet the file that comes in its place.
-fn set_aside(database: &Path) -> Result<Option<PathBuf>, StoreError> {
+fn set_aside(
+    database: &Path,
+    free_name: fn(&Path) -> Result<PathBuf, StoreError>,
+) -> Result<Option<PathBuf>, StoreError> {
     if !database.try_exists()? {
         remove_all(database)?;
         return Ok(None);
@@ -178,7 +191,7 @@ fn free_name(database: &Path) -> Result<PathBuf, StoreError> {
     Err(StoreError::Io("there are too many databases of former restores: delete some".into()))
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -195,7 +208,7 @@ fn remove(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn sync_folder(file: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_folder(file: &Path) -> Result<(), StoreError> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()?;
     Ok(())

@@ -8,7 +8,7 @@ use ed25519_compact::{KeyPair, Seed};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tillmesh::model::id::hex;
-use tillmesh::store::SCHEMA_VERSION;
+use tillmesh::store::{SCHEMA_VERSION, backup};
 
 use super::SALE_1;
 use super::rig::{Till, fails, stdout, tillmesh, wait_for};
@@ -140,6 +140,17 @@ fn a_version_that_did_not_start_is_told_by_an_alert() {
         alerts.into_iter().find(|alert| alert["code"] == json!("updateFailed"))
     });
     assert_eq!(alert["detail"], json!("99.0.0 was tried and did not stay: it did not start"));
+    // Had it started, it would have brought the database to its form, and sold.
+    let database = on.till.folder().join("till.db");
+    backup(&database, &on.till.folder().join("till.db.before-update")).unwrap();
+    on.till.sell(SALE_1);
+    on.till.agent().stop();
+    let later = rusqlite::Connection::open(&database).unwrap();
+    later.pragma_update(None, "user_version", SCHEMA_VERSION + 1).unwrap();
+    drop(later);
+    on.till.start();
+    assert_eq!(on.till.get(&format!("/v1/tickets/{SALE_1}"))["id"], json!(SALE_1));
+    assert!(on.till.folder().join("till.db.taken").exists());
 }
 
 #[test]

@@ -15,7 +15,7 @@ use tillmesh::model::amount::Quantity;
 use tillmesh::model::id::Origin;
 use tillmesh::model::movement::MovementKind;
 use tillmesh::model::op::{Body, Head, Op, OpBatch};
-use tillmesh::store::{ConflictId, Db, Reply, Request};
+use tillmesh::store::{ConflictId, Db, Reply, Request, Store, left_behind};
 
 use reading::reading;
 use trade::{Seeded, Till, at, options, sale, uuid};
@@ -117,13 +117,40 @@ fn the_version_before_goes_on_from_the_copy_of_before() {
         // A version later than this one had the database: this one is what the box fell back to.
         std::fs::copy(&path, &copy).expect("a copy");
         Till::open(options(1, &path), trade::END_MS, 78).sell(90_001, sale(&[(trade::TEA, 3)]));
+        let later = opened_reading(&path);
+        assert!(later.len() > before.len());
         dump::set_version(&path, present + 1);
         let left =
             tillmesh::store::go_back(&path, &mut Seeded(5)).expect("it goes back").expect("a database is moved aside");
         assert_eq!((dump::version(&left), dump::version(&path)), (present + 1, present));
         assert_eq!(opened_reading(&path), before, "schema {schema}");
         assert_eq!(tillmesh::store::go_back(&path, &mut Seeded(5)).expect("nothing to do"), None);
+        assert_eq!(left_behind(&path), [left.clone()]);
+        taken_over(&path, &left);
+        assert_eq!(opened_reading(&path), later, "schema {schema}");
     }
+}
+
+/// What was sold on a version that did not stay is on the one that it fell back to, once, also where that is ended in the middle of it.
+fn taken_over(path: &Path, left: &Path) {
+    let clock: tillmesh::store::Clock = std::sync::Arc::new(|| at(trade::END_MS + 60_000).0);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        let copy = left.with_extension("again");
+        std::fs::copy(left, &copy).expect("a copy");
+        let (events, _heard) = tokio::sync::mpsc::unbounded_channel();
+        let store = Store::spawn(options(1, path), clock, events).expect("it opens");
+        assert!(store.take_over(path, left).await.expect("all is taken over") > 0);
+        assert_eq!(left_behind(path), Vec::<PathBuf>::new());
+        std::fs::rename(&copy, left).expect("it is there again");
+        assert_eq!(store.take_over(path, left).await, Ok(0));
+        // What is no database keeps its name.
+        std::fs::write(left, "nothing").expect("a file");
+        assert!(store.take_over(path, left).await.is_err());
+        assert_eq!(left_behind(path), [left]);
+        std::fs::remove_file(left).expect("it goes");
+        store.close().await;
+    });
 }
 
 /// What a database reads as, but for what a fresh origin changes.
