@@ -125,7 +125,7 @@ fn the_version_before_goes_on_from_the_copy_of_before() {
         assert_eq!((dump::version(&left), dump::version(&path)), (present + 1, present));
         assert_eq!(opened_reading(&path), before, "schema {schema}");
         assert_eq!(tillmesh::store::go_back(&path, &mut Seeded(5)).expect("nothing to do"), None);
-        assert_eq!(left_behind(&path), [left.clone()]);
+        assert_eq!(left_behind(&path), std::slice::from_ref(&left));
         taken_over(&path, &left);
         assert_eq!(opened_reading(&path), later, "schema {schema}");
     }
