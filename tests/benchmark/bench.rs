@@ -54,6 +54,8 @@ struct Plan {
     tills_max: usize,
     /// How long each number of tills sells.
     scale: Duration,
+    /// Before that, until nothing of the start is under way any more: what tills hold is passed on every 30 s, digests every 60 s.
+    settle: Duration,
     /// Tills that are cut off, and what each sells meanwhile: one a second.
     partition: (usize, usize),
     partition_rounds: usize,
@@ -74,6 +76,7 @@ impl Plan {
         peers_max: 8,
         tills_max: 8,
         scale: Duration::from_secs(5),
+        settle: Duration::from_secs(12),
         partition: (4, 20),
         partition_rounds: 1,
         hours: 2,
@@ -89,6 +92,7 @@ impl Plan {
         peers_max: 32,
         tills_max: 64,
         scale: Duration::from_secs(10),
+        settle: Duration::from_secs(75),
         partition: (16, 300),
         partition_rounds: 3,
         hours: 10,
@@ -151,9 +155,9 @@ impl Bench {
         Till::start(&self.path(name), &self.store, self.b, &[self.a])
     }
 
-    /// What the disk costs now, in milliseconds.
-    fn probe(&self) -> Result<Vec<f64>> {
-        floor::fsync(self.folder.path(), 40)
+    /// What the disk costs now, in milliseconds, where it rests so long between two pages.
+    fn probe(&self, rest: Duration) -> Result<Vec<f64>> {
+        floor::fsync(self.folder.path(), 40, rest)
     }
 
     /// Tells whoever waits what is going on. Where nobody listens, so be it.

@@ -68,7 +68,7 @@ pub(crate) fn measure(bench: &mut Bench, a: &Till) -> anyhow::Result<()> {
         if let Some(till) = last.take() {
             Till::stop(till)?;
         }
-        fsync.add(bench.probe()?);
+        fsync.add(bench.probe(Duration::ZERO)?);
         let (run, till) = once(bench, a, &format!("B{round}"))?;
         runs.push(run);
         last = Some(till);

@@ -6,6 +6,8 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rusqlite::types::Value;
@@ -16,13 +18,15 @@ use crate::samples::timed;
 /// Appends of a probe, in bytes: one page.
 const PAGE: usize = 4096;
 
-/// What it costs to have a page on the disk for good, in milliseconds: `count` times appended and fdatasync'ed.
-pub(crate) fn fsync(folder: &Path, count: usize) -> Result<Vec<f64>> {
+/// What it costs to have a page on the disk for good, in milliseconds: `count` times appended and fdatasync'ed, with a rest before each. A
+/// processor that has rested takes longer.
+pub(crate) fn fsync(folder: &Path, count: usize, rest: Duration) -> Result<Vec<f64>> {
     let path = folder.join("fsync-probe");
     let mut file = File::create(&path)?;
     let page = [0x5a; PAGE];
     let mut times = Vec::with_capacity(count);
     for _ in 0..count {
+        thread::sleep(rest);
         let ((), time) = timed(|| {
             file.write_all(&page)?;
             Ok(file.sync_data()?)
@@ -61,6 +65,11 @@ impl Rows {
 
     /// Inserts all rows into a new database, in `parts` transactions of equal size; gives how long each took, in milliseconds.
     pub(crate) fn insert(&self, path: &Path, parts: usize) -> Result<Vec<f64>> {
+        self.insert_slowly(path, parts, Duration::ZERO)
+    }
+
+    /// The same with a rest before each transaction.
+    pub(crate) fn insert_slowly(&self, path: &Path, parts: usize, rest: Duration) -> Result<Vec<f64>> {
         let conn = create(path)?;
         for sql in &self.schema {
             conn.execute_batch(sql)?;
@@ -75,6 +84,7 @@ impl Rows {
         }
         let mut times = Vec::with_capacity(parts);
         for part in 0..parts {
+            thread::sleep(rest);
             let ((), time) = timed(|| {
                 conn.execute_batch("BEGIN IMMEDIATE")?;
                 for (insert, rows) in &mut inserts {

@@ -31,9 +31,9 @@ pub(crate) fn measure(bench: &mut Bench, a: &Till, b: &Till) -> Result<()> {
     let mut floor = Samples::default();
     for round in 1..=bench.plan.rounds {
         bench.say(&format!("live, round {round}"));
-        let mut probe = bench.probe()?;
+        let mut probe = bench.probe(GAP)?;
         let (from_post, from_answer) = one_round(bench, a, b)?;
-        probe.extend(bench.probe()?);
+        probe.extend(bench.probe(GAP)?);
         fsync.add(probe);
         whole.add(from_post);
         behind.add(from_answer);

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,9 +32,19 @@ pub(crate) struct Ports {
 
 impl Ports {
     pub(crate) fn free() -> Result<Self> {
-        let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-        let (mesh, api) = (bind()?, bind()?);
-        Ok(Self { mesh: mesh.local_addr()?.port(), api: api.local_addr()?.port() })
+        Ok(Self { mesh: free_port()?, api: free_port()? })
+    }
+}
+
+/// A port that no program has, given once. Below those that Linux gives to outgoing connections: many tills have many.
+fn free_port() -> Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    loop {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        ensure!(port < 32_000, "no port is free");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
     }
 }
 
