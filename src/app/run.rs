@@ -173,7 +173,11 @@ async fn open(
     let options = store_options(folder, manager.config(), &identity);
     let opening = tokio::task::spawn_blocking(move || Store::spawn(options, clock, events));
     let store = life::start(supervisor, opening).await?;
-    for text in take_over(&store, &folder.database()).await {
+    for left in store::left_behind(&folder.database()) {
+        let text = format!(
+            "not all that was sold on a version that did not stay could be taken over; it is in {}",
+            left.display()
+        );
         alerts.set(uptime.ms(), clock::now().wall_ms, Code::UpdateFailed, "database", Some(text));
     }
     let run = Run::begins();
@@ -192,25 +196,6 @@ async fn open(
         alerts.set(uptime.ms(), clock::now().wall_ms, Code::Clone, "", Some(String::new()));
     }
     Ok((Opened { uptime, manager, alerts, identity, store, known, board, run, boot_reason }, heard))
-}
-
-/// What was sold on a version that did not stay is sold. Gives what is to be told of what could not be taken over.
-async fn take_over(store: &Store, database: &Path) -> Vec<String> {
-    let mut told = Vec::new();
-    for left in store::left_behind(database) {
-        match store.take_over(database, &left).await {
-            Ok(ops) => info!("took over {ops} changes that were made on a version that did not stay"),
-            Err(error) => {
-                let text = format!(
-                    "not all that was sold on a version that did not stay could be taken over; it is in {}: {error}",
-                    left.display()
-                );
-                warn!("{text}");
-                told.push(text);
-            }
-        }
-    }
-    told
 }
 
 async fn bind_api(manager: &ConfigManager) -> anyhow::Result<TcpListener> {

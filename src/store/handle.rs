@@ -14,6 +14,7 @@ use crate::sync::{SnapshotAnswer, SnapshotAsk};
 use super::backup;
 use super::db::Db;
 use super::error::StoreError;
+use super::leftover::take_over;
 use super::reader::Reader;
 use super::request::{Committed, Entropy, Now, Reply, Request, StoreOptions};
 use super::snapshot::Giving;
@@ -105,7 +106,8 @@ impl Store {
         clock: Clock,
         events: mpsc::UnboundedSender<StoreEvent>,
     ) -> Result<Self, StoreError> {
-        let db = Db::open(&options, clock(), Box::new(SystemEntropy))?;
+        let mut db = Db::open(&options, clock(), Box::new(SystemEntropy))?;
+        take_over(&mut db, &options.path, clock());
         let reader = db.reader()?;
         let (changes, changes_out) = watch::channel(reader.last_change()?);
         let (health, health_out) = watch::channel(StoreHealth::default());

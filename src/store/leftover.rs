@@ -6,14 +6,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tokio::task::spawn_blocking;
-
 use super::backup::{beside, sync_folder};
+use super::db::Db;
 use super::error::StoreError;
-use super::handle::Store;
 use super::logs::OpsRead;
 use super::reader::Reader;
-use super::request::{Reply, Request};
+use super::request::{Now, Reply, Request};
 use crate::model::id::Origin;
 use crate::model::op::Seq;
 
@@ -45,56 +43,57 @@ pub fn left_behind(database: &Path) -> Vec<PathBuf> {
     (1..=LEFT_MAX).map(|n| name(database, n)).filter(|path| path.exists()).collect()
 }
 
-impl Store {
-    /// Takes over what the database `left` has beyond this one; gives how many ops. After that it is called `<database>.taken`, in the place of
-    /// the one before.
-    ///
-    /// # Errors
-    /// Where something in it cannot be read or has no place here. All else is taken over all the same, and it keeps its name.
-    pub async fn take_over(&self, database: &Path, left: &Path) -> Result<u64, StoreError> {
-        let path = left.to_owned();
-        let there = blocking(move || Reader::open(&path)?.vector()).await?;
-        let here = self.read(|reader| reader.vector()).await?;
-        let (mut taken, mut trouble) = (0, None);
-        for (origin, head) in there.0 {
-            let mut from = here.seq(origin);
-            while from < head.seq {
-                match self.take_over_some(left, origin, from).await {
-                    Ok(upto) => {
-                        taken += upto - from;
-                        from = upto;
-                    }
-                    Err(error) => {
-                        trouble = Some(error);
-                        break;
-                    }
-                }
+/// Takes over what versions that did not stay have left: what the databases of that name have beyond this one. After that one is called
+/// `<database>.taken`, in the place of the one before. Where something in it cannot be read or has no place here, that is said in the log, all
+/// else is taken over all the same, and it keeps its name.
+pub fn take_over(db: &mut Db, database: &Path, now: Now) {
+    for left in left_behind(database) {
+        match take_over_one(db, database, &left, now) {
+            Ok(ops) => tracing::info!("took over {ops} changes that were made on a version that did not stay"),
+            Err(error) => {
+                let left = left.display();
+                tracing::warn!(
+                    "not all that was sold on a version that did not stay could be taken over; it is in {left}: {error}"
+                );
             }
-        }
-        if let Some(error) = trouble {
-            return Err(error);
-        }
-        fs::rename(left, beside(database, ".taken"))?;
-        sync_folder(database)?;
-        Ok(taken)
-    }
-
-    /// The next ops of a log; gives the last.
-    async fn take_over_some(&self, left: &Path, origin: Origin, after: Seq) -> Result<Seq, StoreError> {
-        let path = left.to_owned();
-        let read = blocking(move || Reader::open(&path)?.ops(origin, after + 1, OPS_MAX, BYTES_MAX)).await?;
-        let OpsRead::Batch(batch) = read else {
-            return Err(StoreError::Damaged(format!("{} has no op {} of {origin}", left.display(), after + 1)));
-        };
-        match self.submit(Request::Apply(batch)).await? {
-            Reply::Applied { head, .. } if head.seq > after => Ok(head.seq),
-            _ => Err(StoreError::Damaged(format!("the log of {origin} in {} is another one", left.display()))),
         }
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
+fn take_over_one(db: &mut Db, database: &Path, left: &Path, now: Now) -> Result<u64, StoreError> {
+    let there = Reader::open(left)?;
+    let here = db.reader()?.vector()?;
+    let (mut taken, mut trouble) = (0, None);
+    for (origin, head) in there.vector()?.0 {
+        let mut after = here.seq(origin);
+        while after < head.seq {
+            match take_some(db, &there, origin, after, now) {
+                Ok(upto) => {
+                    taken += upto - after;
+                    after = upto;
+                }
+                Err(error) => {
+                    trouble = Some(error);
+                    break;
+                }
+            }
+        }
+    }
+    if let Some(error) = trouble {
+        return Err(error);
+    }
+    fs::rename(left, beside(database, ".taken"))?;
+    sync_folder(database)?;
+    Ok(taken)
+}
+
+/// The next ops of a log; gives the last.
+fn take_some(db: &mut Db, there: &Reader, origin: Origin, after: Seq, now: Now) -> Result<Seq, StoreError> {
+    let OpsRead::Batch(batch) = there.ops(origin, after + 1, OPS_MAX, BYTES_MAX)? else {
+        return Err(StoreError::Damaged(format!("it has no op {} of {origin}", after + 1)));
+    };
+    match db.execute(vec![Request::Apply(batch)], now).replies.remove(0)? {
+        Reply::Applied { head, .. } if head.seq > after => Ok(head.seq),
+        _ => Err(StoreError::Damaged(format!("the log of {origin} is another one there"))),
+    }
 }

@@ -69,7 +69,7 @@ pub use fields::{
     NOTES_CHARS_MAX, fields,
 };
 pub use handle::{Clock, Store, StoreEvent, StoreHealth, SystemEntropy};
-pub use leftover::left_behind;
+pub use leftover::{left_behind, take_over};
 pub use logs::{KEEP_MS, LAPSE_MS, LogSizes, OpsRead};
 pub use memory::{Remember, RememberedPeer, read_note, read_writer};
 pub use posplus::{PosHeard, PosNews, PosOutbox, PosRows, PosSaid, PosStock};

@@ -15,7 +15,7 @@ use tillmesh::model::amount::Quantity;
 use tillmesh::model::id::Origin;
 use tillmesh::model::movement::MovementKind;
 use tillmesh::model::op::{Body, Head, Op, OpBatch};
-use tillmesh::store::{ConflictId, Db, Reply, Request, Store, left_behind};
+use tillmesh::store::{ConflictId, Db, Reply, Request, left_behind, take_over};
 
 use reading::reading;
 use trade::{Seeded, Till, at, options, sale, uuid};
@@ -133,24 +133,22 @@ fn the_version_before_goes_on_from_the_copy_of_before() {
 
 /// What was sold on a version that did not stay is on the one that it fell back to, once, also where that is ended in the middle of it.
 fn taken_over(path: &Path, left: &Path) {
-    let clock: tillmesh::store::Clock = std::sync::Arc::new(|| at(trade::END_MS + 60_000).0);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    runtime.block_on(async {
-        let copy = left.with_extension("again");
-        std::fs::copy(left, &copy).expect("a copy");
-        let (events, _heard) = tokio::sync::mpsc::unbounded_channel();
-        let store = Store::spawn(options(1, path), clock, events).expect("it opens");
-        assert!(store.take_over(path, left).await.expect("all is taken over") > 0);
-        assert_eq!(left_behind(path), Vec::<PathBuf>::new());
-        std::fs::rename(&copy, left).expect("it is there again");
-        assert_eq!(store.take_over(path, left).await, Ok(0));
-        // What is no database keeps its name.
-        std::fs::write(left, "nothing").expect("a file");
-        assert!(store.take_over(path, left).await.is_err());
-        assert_eq!(left_behind(path), [left]);
-        std::fs::remove_file(left).expect("it goes");
-        store.close().await;
-    });
+    let mut till = opened(path);
+    let ops = |till: &Till| -> u64 { till.reader().vector().expect("a vector").0.values().map(|head| head.seq).sum() };
+    let before = ops(&till);
+    let copy = left.with_extension("again");
+    std::fs::copy(left, &copy).expect("a copy");
+    take_over(&mut till.db, path, at(trade::END_MS + 60_000).0);
+    let after = ops(&till);
+    assert!(after > before && left_behind(path).is_empty());
+    std::fs::rename(&copy, left).expect("it is there again");
+    take_over(&mut till.db, path, at(trade::END_MS + 70_000).0);
+    assert!(ops(&till) == after && left_behind(path).is_empty());
+    // What is no database keeps its name.
+    std::fs::write(left, "nothing").expect("a file");
+    take_over(&mut till.db, path, at(trade::END_MS + 80_000).0);
+    assert_eq!(left_behind(path), [left]);
+    std::fs::remove_file(left).expect("it goes");
 }
 
 /// What a database reads as, but for what a fresh origin changes.
