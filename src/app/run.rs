@@ -66,9 +66,7 @@ pub async fn run(options: RunOptions, stop: impl Future<Output = ()>) -> anyhow:
     folder.create()?;
     let _lock = folder.lock()?;
     let uptime = Uptime::start();
-    if let Some(left) = update::go_back(&BoxPlaces::of_environment(), &folder.database())? {
-        warn!("an update did not stay: going on from the database of before it; the later one is {}", left.display());
-    }
+    update::go_back(&BoxPlaces::of_environment(), &folder.database())?;
     let (manager, notices) = open_config(&folder)?;
     let (task, board) = board::start(uptime, &manager.config().led.board, folder.path(), BoxPlaces::of_environment());
     let mut alerts = notice_alerts(&notices, uptime);

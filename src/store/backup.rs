@@ -43,15 +43,13 @@ pub fn backup(database: &Path, to: &Path) -> Result<(), StoreError> {
 /// [`StoreError::Locked`] where an agent runs on the database; [`StoreError::NotADatabase`], [`StoreError::TooNew`] or
 /// [`StoreError::Damaged`] where the copy is of no use: then the present database is as it was.
 pub fn restore(from: &Path, database: &Path, entropy: &mut dyn Entropy) -> Result<Option<PathBuf>, StoreError> {
-    replace(from, database, entropy, free_name)
+    replace(from, database, entropy, BEFORE_RESTORE)
 }
 
-fn replace(
-    from: &Path,
-    database: &Path,
-    entropy: &mut dyn Entropy,
-    free_name: fn(&Path) -> Result<PathBuf, StoreError>,
-) -> Result<Option<PathBuf>, StoreError> {
+/// Behind a database's name, and before a number: one in whose place a copy was put.
+const BEFORE_RESTORE: &str = ".before-restore-";
+
+fn replace(from: &Path, database: &Path, entropy: &mut dyn Entropy, stem: &str) -> Result<Option<PathBuf>, StoreError> {
     let _lock = lock(database)?;
     let staged = beside(database, ".restoring");
     remove_all(&staged)?;
@@ -60,7 +58,7 @@ fn replace(
         remove_all(&staged)?;
     }
     prepared?;
-    let aside = set_aside(database, free_name)?;
+    let aside = set_aside(database, stem)?;
     fs::rename(&staged, database)?;
     sync_folder(database)?;
     Ok(aside)
@@ -91,7 +89,7 @@ pub fn go_back(database: &Path, entropy: &mut dyn Entropy) -> Result<Option<Path
         return Ok(None);
     }
     let found = schema::version(&Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?)?;
-    if found > schema::VERSION { replace(&copy, database, entropy, leftover::free_name) } else { Ok(None) }
+    if found > schema::VERSION { replace(&copy, database, entropy, leftover::NOT_KEPT) } else { Ok(None) }
 }
 
 fn before_migration(database: &Path) -> PathBuf {
@@ -150,15 +148,12 @@ fn stage(from: &Path, staged: &Path, entropy: &mut dyn Entropy) -> Result<(), St
 }
 
 /// Gives the present database another name. Its write-ahead log must not meet the file that comes in its place.
-fn set_aside(
-    database: &Path,
-    free_name: fn(&Path) -> Result<PathBuf, StoreError>,
-) -> Result<Option<PathBuf>, StoreError> {
+fn set_aside(database: &Path, stem: &str) -> Result<Option<PathBuf>, StoreError> {
     if !database.try_exists()? {
         remove_all(database)?;
         return Ok(None);
     }
-    let aside = free_name(database)?;
+    let aside = free_name(database, stem)?;
     if let Err(error) = fold_log(database) {
         tracing::warn!(%error, "the present database cannot be read: it is moved aside with its write-ahead log");
     }
@@ -180,10 +175,10 @@ fn fold_log(database: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The first of `<database>.before-restore-1`, `-2`, ... that is free.
-fn free_name(database: &Path) -> Result<PathBuf, StoreError> {
+/// The first of `<database><stem>1`, `2`, ... that is free.
+fn free_name(database: &Path, stem: &str) -> Result<PathBuf, StoreError> {
     for n in 1..10_000 {
-        let name = beside(database, &format!(".before-restore-{n}"));
+        let name = beside(database, &format!("{stem}{n}"));
         if !name.try_exists()? {
             return Ok(name);
         }

@@ -18,29 +18,15 @@ use crate::model::op::Seq;
 /// What is read and applied at once: as much as a link would bring.
 const OPS_MAX: usize = 1_000;
 const BYTES_MAX: usize = 256 * 1024;
+/// Behind the database's name, and before a number: one that a version left which did not stay.
+pub(super) const NOT_KEPT: &str = ".not-kept-";
 /// Databases that are looked for: more are never there, since each is taken over at the next start.
 const LEFT_MAX: u32 = 100;
-
-/// The name of the database number `n` that a version left which did not stay.
-fn name(database: &Path, n: u32) -> PathBuf {
-    beside(database, &format!(".not-kept-{n}"))
-}
-
-/// A free one of these names.
-pub(super) fn free_name(database: &Path) -> Result<PathBuf, StoreError> {
-    for n in 1..=LEFT_MAX {
-        let name = name(database, n);
-        if !name.try_exists()? {
-            return Ok(name);
-        }
-    }
-    Err(StoreError::Io(format!("{LEFT_MAX} databases of versions that did not stay are there: move them elsewhere")))
-}
 
 /// The databases that versions left which did not stay, as far as not all in them has been taken over.
 #[must_use]
 pub fn left_behind(database: &Path) -> Vec<PathBuf> {
-    (1..=LEFT_MAX).map(|n| name(database, n)).filter(|path| path.exists()).collect()
+    (1..=LEFT_MAX).map(|n| beside(database, &format!("{NOT_KEPT}{n}"))).filter(|path| path.exists()).collect()
 }
 
 /// Takes over what versions that did not stay have left: what the databases of that name have beyond this one. After that one is called
@@ -49,7 +35,7 @@ pub fn left_behind(database: &Path) -> Vec<PathBuf> {
 pub fn take_over(db: &mut Db, database: &Path, now: Now) {
     for left in left_behind(database) {
         match take_over_one(db, database, &left, now) {
-            Ok(ops) => tracing::info!("took over {ops} changes that were made on a version that did not stay"),
+            Ok(()) => {}
             Err(error) => {
                 let left = left.display();
                 tracing::warn!(
@@ -60,18 +46,15 @@ pub fn take_over(db: &mut Db, database: &Path, now: Now) {
     }
 }
 
-fn take_over_one(db: &mut Db, database: &Path, left: &Path, now: Now) -> Result<u64, StoreError> {
+fn take_over_one(db: &mut Db, database: &Path, left: &Path, now: Now) -> Result<(), StoreError> {
     let there = Reader::open(left)?;
     let here = db.reader()?.vector()?;
-    let (mut taken, mut trouble) = (0, None);
+    let mut trouble = None;
     for (origin, head) in there.vector()?.0 {
         let mut after = here.seq(origin);
         while after < head.seq {
             match take_some(db, &there, origin, after, now) {
-                Ok(upto) => {
-                    taken += upto - after;
-                    after = upto;
-                }
+                Ok(upto) => after = upto,
                 Err(error) => {
                     trouble = Some(error);
                     break;
@@ -83,8 +66,7 @@ fn take_over_one(db: &mut Db, database: &Path, left: &Path, now: Now) -> Result<
         return Err(error);
     }
     fs::rename(left, beside(database, ".taken"))?;
-    sync_folder(database)?;
-    Ok(taken)
+    sync_folder(database)
 }
 
 /// The next ops of a log; gives the last.

@@ -61,7 +61,7 @@ def cold_boot(bench):
         expect(not till.shell(f"command -v {name} || true"), f"{name} is on the till")
     expect(not till.shell("cut -d: -f2 /etc/shadow | grep -v '^[!*]' || true"), "an account has a password, or needs none")
     expect(not till.shell("ss -Hlnt | grep ':22 ' || true"), "ssh listens although no key was given")
-    expect("tillmesh" in till.shell("ps -o user= -p $(systemctl show -p MainPID --value tillmesh)"), "the agent runs as another user")
+    expect(till.shell("stat -c %U /proc/$(systemctl show -p MainPID --value tillmesh)") == "tillmesh", "the agent runs as another user")
     expect("i6300" in till.shell("journalctl -b --no-pager | grep -i 'watchdog' || true"), "no hardware watchdog is fed")
     till.power_cut()
     expect(bench.store["key"].encode() not in till.card.boot_bytes(), "the store key is still on the boot partition")

@@ -41,7 +41,7 @@ pub(super) struct Batch {
 struct Fence {
     at: u64,
     batch: Batch,
-    stock: HashMap<Uuid, Quantity>,
+    stock: Vec<(Uuid, Quantity)>,
 }
 
 /// What follows from a pong.
@@ -60,7 +60,7 @@ pub(super) struct Ponged {
 pub(super) struct Told {
     has: HashMap<Uuid, Quantity>,
     /// Quantities that were sent since the last ping, alone or with all else of a product.
-    unfenced: HashMap<Uuid, Quantity>,
+    unfenced: Vec<(Uuid, Quantity)>,
     fences: VecDeque<Fence>,
     /// What it has read for sure.
     pub(super) read: Mark,
@@ -132,13 +132,13 @@ impl Told {
 
     /// How many it will have once it has read all that it was sent. What it sells meanwhile is overwritten by that.
     pub(super) fn will_have(&self, product: Uuid) -> Option<Quantity> {
-        let sent = self.fences.iter().map(|fence| &fence.stock).chain([&self.unfenced]);
-        sent.rev().find_map(|stock| stock.get(&product)).or_else(|| self.has.get(&product)).copied()
+        let sent = self.fences.iter().flat_map(|fence| &fence.stock).chain(&self.unfenced);
+        sent.rev().find(|(of, _)| *of == product).map(|(_, quantity)| *quantity).or_else(|| self.has(product))
     }
 
     /// It is sent how many there are of a product.
     pub(super) fn sends(&mut self, product: Uuid, quantity: Quantity) {
-        self.unfenced.insert(product, quantity);
+        self.unfenced.push((product, quantity));
     }
 
     /// It has so many.
