@@ -249,7 +249,7 @@ fn assemble(
     let (status, status_seen) = watch::channel(Arc::new(first));
     let admission =
         Request::Admit { till, public_key, pos_id: config.pos_id.clone(), pos_name: config.pos_name.clone() };
-    let posplus = Posplus::spawn(&config.posplus, &config.pos_id, (uptime, till), handle.clone(), mesh.clone());
+    let posplus = Posplus::spawn(&config, (uptime, till), handle.clone(), mesh.clone());
     let driver = Driver::new(Parts {
         uptime,
         till,

@@ -142,9 +142,14 @@ class Till(Box):
             link.connect(str(self.folder / "shell"))
             link.settimeout(1)
             # The quotes keep the echo of the command from looking like its end.
-            link.sendall(f"\nstty -echo cols 500; echo BEG''IN{tag}; {{ {command}\n}}; echo E''ND{tag} $?\n".encode())
-            text, end = "", time.monotonic() + seconds
+            line = f"\nstty -echo cols 500; echo BEG''IN{tag}; {{ {command}\n}}; echo E''ND{tag} $?\n".encode()
+            link.sendall(line)
+            text, end, again = "", time.monotonic() + seconds, time.monotonic() + 5
             while not (found := re.search(rf"BEGIN{tag}\r?\n(.*?)END{tag} (\d+)", text, re.DOTALL)):
+                # What comes while a shell starts, it throws away.
+                if f"BEGIN{tag}" not in text and time.monotonic() > again:
+                    link.sendall(line)
+                    again = time.monotonic() + 5
                 if time.monotonic() > end:
                     raise Failed(f"{self.name} does not answer on its serial line: {command}: {text[-300:]!r}")
                 try:

@@ -14,12 +14,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 
 use super::clock::{self, Uptime};
 use crate::api::{PosplusCounts, PosplusDiffers, PosplusPeer};
-use crate::config::PosPlus;
+use crate::config::Config;
 use crate::discovery::{DiscoveryEvent, Found, Kin};
 use crate::mesh::{DIAL_AFTER, MeshHandle, PosplusLink, Refused};
 use crate::model::id::TillId;
@@ -73,6 +74,8 @@ pub(super) struct Context {
     /// User and session that exist in POSPlus's databases.
     pub(super) user: i64,
     pub(super) session: i64,
+    /// The shop's.
+    pub(super) zone: TimeZone,
     pub(super) store: Store,
     /// Our tills that this one is linked with.
     pub(super) linked: watch::Receiver<BTreeSet<TillId>>,
@@ -89,13 +92,13 @@ pub(super) struct Posplus {
 impl Posplus {
     /// Starts it, where it is turned on.
     pub(super) fn spawn(
-        config: &PosPlus,
-        pos_id: &str,
+        config: &Config,
         (uptime, till): (Uptime, TillId),
         store: Store,
         mesh: MeshHandle,
     ) -> Option<Self> {
-        if !config.enabled {
+        let Config { posplus, pos_id, store: shop, .. } = config;
+        if !posplus.enabled {
             return None;
         }
         let (news, heard) = mpsc::channel(64);
@@ -104,14 +107,15 @@ impl Posplus {
         let context = Context {
             uptime,
             till,
-            pos_id: pos_id.to_owned(),
-            user: config.user_id.unwrap_or(1),
-            session: config.session_id.unwrap_or(1),
+            pos_id: pos_id.clone(),
+            user: posplus.user_id.unwrap_or(1),
+            session: posplus.session_id.unwrap_or(1),
+            zone: shop.time_zone.clone(),
             store,
             linked: linked_seen,
             status,
         };
-        let (allow, peers, services) = (config.allow.clone(), HashMap::new(), HashMap::new());
+        let (allow, peers, services) = (posplus.allow.clone(), HashMap::new(), HashMap::new());
         let manager = Manager { context, mesh, allow, peers, services };
         tokio::spawn(manager.run(heard));
         Some(Self { news, linked, status: status_seen })

@@ -40,13 +40,15 @@ impl Desk {
 
     fn leave(&self, wish: UpdateWish) -> io::Result<()> {
         fs::rename(self.folder.join(INCOMING), self.folder.join(FILE))?;
-        // The file's name is on the card before the system hears of it.
+        // The file's name is on the card before the system hears of it...
         fs::File::open(&self.folder)?.sync_all()?;
         let ready = self.folder.join(READY);
         let mut file = fs::File::create(ready.with_extension("new"))?;
         file.write_all(if wish.restart { RESTART } else { LATER }.as_bytes())?;
         file.sync_all()?;
-        fs::rename(ready.with_extension("new"), ready)
+        fs::rename(ready.with_extension("new"), ready)?;
+        // ...and that it did, before it is answered: power may fail while it is written.
+        fs::File::open(&self.folder)?.sync_all()
     }
 }
 

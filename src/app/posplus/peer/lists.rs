@@ -230,9 +230,12 @@ impl Peer {
             all.categories.extend(page.categories);
         }
         if is_last || all.products.len() >= ANSWER_ITEMS {
-            let catalogue = std::mem::take(&mut all);
+            let mut catalogue = std::mem::take(&mut all);
             self.status.counts.products_out += catalogue.products.len() as u64;
-            catalogue.products.iter().for_each(|product| self.carries_stock(product));
+            for product in &mut catalogue.products {
+                self.carries_stock(product);
+                self.date(product);
+            }
             self.send(Body::FullResponse { catalogue, synced_ms: clock::now().wall_ms }).await;
         }
         (!is_last).then_some(Telling::All { walk, all })

@@ -1,5 +1,7 @@
 //! What changes here, told to the till.
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tracing::warn;
 
 use super::super::told::{Batch, Mark};
@@ -88,7 +90,7 @@ impl Peer {
                 self.leave_out(&ticket);
                 return false;
             }
-            PosNews::Product(product, known) => {
+            PosNews::Product(mut product, known) => {
                 if !known {
                     let given = (product.stock, hash_of(&product));
                     if self.given.insert(product.sku.clone(), given) == Some(given) {
@@ -100,6 +102,7 @@ impl Peer {
                     self.carries_stock(&product);
                 }
                 self.status.counts.products_out += 1;
+                self.date(&mut product);
                 Body::Product(if known { Action::Update } else { Action::Create }, product)
             }
             PosNews::Deleted(product) => Body::Product(Action::Delete, product),
@@ -128,8 +131,9 @@ impl Peer {
     pub(super) async fn tell_product(&mut self, id: Uuid) {
         let pos_id = self.pos_id.clone();
         let read = self.context.store.read(move |reader| reader.posplus_product(&pos_id, id)).await;
-        if let Ok(Some((product, known))) = read {
+        if let Ok(Some((mut product, known))) = read {
             let action = if known { Action::Update } else { Action::Create };
+            self.date(&mut product);
             self.status.counts.products_out += 1;
             if known {
                 self.words.push(word_of(&product));
@@ -137,6 +141,11 @@ impl Peer {
             }
             self.send(Body::Product(action, Box::new(product))).await;
         }
+    }
+
+    /// What is told of a product bears the time at which it is told, see [`stamp`].
+    pub(super) fn date(&self, product: &mut PosProduct) {
+        product.updated_ms = product.updated_ms.max(stamp(clock::now().wall_ms, &self.context.zone));
     }
 
     /// All that is told of a product tells how many there are, over what that till sells meanwhile.
@@ -232,9 +241,12 @@ impl Peer {
 
     /// One answer of at most a hundred items, which says that there is no more: where it said otherwise, POSPlus would ask for what has
     /// changed since now.
-    pub(super) async fn page(&mut self, catalogue: Catalogue, since: Option<String>) {
+    pub(super) async fn page(&mut self, mut catalogue: Catalogue, since: Option<String>) {
         self.status.counts.products_out += catalogue.products.len() as u64;
-        catalogue.products.iter().for_each(|product| self.carries_stock(product));
+        for product in &mut catalogue.products {
+            self.carries_stock(product);
+            self.date(product);
+        }
         let since = since.unwrap_or_else(|| iso(0));
         let body = Body::IncrementalResponse { catalogue, since, has_more: false, synced_ms: clock::now().wall_ms };
         self.send(body).await;
@@ -287,7 +299,33 @@ impl Walk {
     }
 }
 
+/// The local time of a moment, as if it were UTC.
+///
+/// A POSPlus till takes only what bears a later time than its row has, and it stamps a row that it touches, also by what it is told, with its
+/// own local time without a zone. So in a zone ahead of UTC what bears the true time is refused: for an hour after midnight where times are
+/// compared as text, as POSPlus does, and always where they are not.
+fn stamp(wall_ms: u64, zone: &TimeZone) -> u64 {
+    let at = i64::try_from(wall_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
+    let ahead_s = u64::try_from(zone.to_offset(at).seconds()).unwrap_or(0);
+    wall_ms + ahead_s * 1_000
+}
+
 /// What is remembered of a product that was told.
 fn word_of(product: &PosProduct) -> (Thing, i64, i64) {
     (Thing::Product, product.row, product.content(product.category_name.as_deref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_after_midnight_is_later_than_what_a_till_has_stamped() {
+        let tunis = TimeZone::get("Africa/Tunis").unwrap();
+        // Half past eleven in the evening of 23 November 2026 by UTC.
+        let now = 1_795_476_600_000;
+        assert_eq!(iso(now), "2026-11-23T23:30:00.000Z");
+        assert!(iso(stamp(now, &tunis)).as_str() > "2026-11-24 00:30:00");
+        assert_eq!(stamp(now, &TimeZone::get("America/Lima").unwrap()), now);
+    }
 }

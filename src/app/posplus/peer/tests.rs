@@ -67,6 +67,7 @@ impl Talk {
             pos_id: "POS-1".into(),
             user: 1,
             session: 1,
+            zone: jiff::tz::TimeZone::get("Africa/Tunis").unwrap(),
             store: store.clone(),
             linked: linked_seen,
             status,
