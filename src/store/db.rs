@@ -287,7 +287,7 @@ pub(super) fn tune(conn: &Connection) -> Result<(), StoreError> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.pragma_update(None, "synchronous", if Mutant::NoSync.is_on() { "NORMAL" } else { "FULL" })?;
     conn.execute_batch(
-        "PRAGMA foreign_keys = ON; PRAGMA cache_size = -1536; PRAGMA mmap_size = 0;
+        "PRAGMA cache_size = -1536; PRAGMA mmap_size = 0;
          PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA busy_timeout = 2000;",
     )?;
     if Mutant::NoSync.is_on() {
