@@ -275,6 +275,18 @@ def colours(till, seconds):
     return seen
 
 
+def shows(till, seconds, *wanted):
+    """Waits until the LED has these colours within some seconds, and no other."""
+
+    def holds():
+        seen = colours(till, seconds)
+        if seen != set(wanted):
+            raise RuntimeError(f"seen: {sorted(seen)}")
+        return True
+
+    eventually(30, f"the LED shows {' and '.join(wanted)}", holds)
+
+
 @scenario(short=True)
 def led(bench):
     """The pins of an emulated Pi: yellow blinking alone, green with a second till, red when the agent has failed, off when it was stopped."""
@@ -290,9 +302,9 @@ def led(bench):
         eventually(120, "the tills have met", led_is("connected"), 0.5)
         other.shell("systemctl stop tillmesh")
     eventually(90, "the till is alone", led_is("alone"), 0.5)
-    eventually(30, "yellow, blinking", lambda: colours(pi, 4) == {"yellow", "off"})
+    shows(pi, 4, "yellow", "off")
     other.shell("systemctl start tillmesh")
     eventually(120, "the tills are linked", led_is("connected"), 0.5)
-    eventually(30, "green, steady", lambda: colours(pi, 3) == {"green"})
+    shows(pi, 3, "green")
     pi.shell("systemctl stop tillmesh", 120)
-    eventually(60, "off", lambda: colours(pi, 3) == {"off"})
+    shows(pi, 3, "off")

@@ -10,9 +10,10 @@ import time
 import uuid
 
 from box import Box, Failed, eventually
-from card import serial_settings
+from card import run, serial_settings
 
 TOKEN = "5e" * 32
+VIRT = "virt,gic-version=2"
 
 
 class Till(Box):
@@ -57,8 +58,8 @@ class Till(Box):
         if not state:
             words = serial_settings(self.card.get("cmdline.txt"), "ttyAMA0", "systemd.debug_shell=hvc0", self.words)
             self.card.put("cmdline.txt", words)
-        return self._emulator(
-            "virt,gic-version=2", "-bios", self.card.get("u-boot-virt.bin", self.folder / "u-boot.bin"),
+        command = self._emulator(
+            VIRT, "-bios", self.card.get("u-boot-virt.bin", self.folder / "u-boot.bin"),
             "-cpu", "cortex-a53", "-smp", "2", "-m", "256", "-nodefaults",
             "-drive", f"if=none,id=card,file={self.card.path},format=raw", "-device", "virtio-blk-device,drive=card",
             "-device", "virtio-rng-device", "-device", "i6300esb", "-chardev", f"file,id=serial,path={self.log},append=on",
@@ -66,6 +67,11 @@ class Till(Box):
             "-chardev", f"socket,id=shell,path={self.folder}/shell,server=on,wait=off", "-device", "virtconsole,chardev=shell",
             "-netdev", f"tap,id=net,ifname={self._port},script=no,downscript=no", "-device", f"virtio-net-device,netdev=net,mac={self.mac}",
         )  # fmt: skip
+        # A board has a serial number for life, by which an agent knows that its card is in another box.
+        tree = self.folder / "board.dtb"
+        run(*[f"{VIRT},dumpdtb={tree}" if word == VIRT else word for word in command])
+        run("fdtput", "-t", "s", tree, "/", "serial-number", self.mac.replace(":", ""))
+        return [*command, "-dtb", str(tree)]
 
     def _raspi3b(self):
         kernel, tree, command_line = self.card.firmware(self.folder, "bcm2837-rpi-3-b", ["tillmesh-qemu-raspi3b"])
