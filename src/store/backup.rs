@@ -192,7 +192,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn remove_all(database: &Path) -> Result<(), StoreError> {
+pub(super) fn remove_all(database: &Path) -> Result<(), StoreError> {
     ["", "-journal", "-wal", "-shm"].iter().try_for_each(|suffix| remove(&beside(database, suffix)))
 }
 

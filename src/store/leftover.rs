@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::backup::{beside, sync_folder};
+use super::backup::{beside, remove_all, sync_folder};
 use super::db::Db;
 use super::error::StoreError;
 use super::logs::OpsRead;
@@ -34,14 +34,8 @@ pub fn left_behind(database: &Path) -> Vec<PathBuf> {
 /// else is taken over all the same, and it keeps its name.
 pub fn take_over(db: &mut Db, database: &Path, now: Now) {
     for left in left_behind(database) {
-        match take_over_one(db, database, &left, now) {
-            Ok(()) => {}
-            Err(error) => {
-                let left = left.display();
-                tracing::warn!(
-                    "not all that was sold on a version that did not stay could be taken over; it is in {left}: {error}"
-                );
-            }
+        if let Err(error) = take_over_one(db, database, &left, now) {
+            tracing::warn!("not all in {} could be taken over: {error}", left.display());
         }
     }
 }
@@ -65,7 +59,17 @@ fn take_over_one(db: &mut Db, database: &Path, left: &Path, now: Now) -> Result<
     if let Some(error) = trouble {
         return Err(error);
     }
-    fs::rename(left, beside(database, ".taken"))?;
+    drop(there);
+    // A write-ahead log that stayed would be read with the next database of that name.
+    let name = beside(database, ".taken");
+    remove_all(&name)?;
+    for suffix in ["-wal", ""] {
+        let from = beside(left, suffix);
+        if from.try_exists()? {
+            fs::rename(from, beside(&name, suffix))?;
+        }
+    }
+    remove_all(left)?;
     sync_folder(database)
 }
 
