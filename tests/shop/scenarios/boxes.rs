@@ -67,12 +67,9 @@ fn kill_in_catch_up() -> Vec<Step> {
                 ensure!(round <= 80, "only {cut_short} of {round} kills came before the end of a catch-up");
                 let all = (shop.books.tickets.len() + sales) as u64;
                 known = killed_catching_up(shop, round, known, sales)?;
-                if known < all {
-                    cut_short += 1;
-                } else {
-                    // On a machine that does much else the kill comes late: more to catch up with.
-                    sales = (2 * sales).min(CATCH_UP_MAX);
-                }
+                cut_short += u64::from(known < all);
+                // On a machine that does much else the kill comes late: more to catch up with.
+                sales = if known < all { CATCH_UP } else { (sales + CATCH_UP).min(CATCH_UP_MAX) };
             }
             shop.say(&format!("   {cut_short} of {round} catch-ups were cut short"));
             Ok(())
@@ -99,7 +96,7 @@ fn kill_in_catch_up() -> Vec<Step> {
 
 /// How many tickets A sells while B is down, before the first of its catch-ups, and at most before one.
 const CATCH_UP: usize = 1000;
-const CATCH_UP_MAX: usize = 8 * CATCH_UP;
+const CATCH_UP_MAX: usize = 4 * CATCH_UP;
 
 /// One round: A sells, B is started, seen to gain tickets that it cannot have had, and killed at a moment that the seed chooses. Returns
 /// how many it was seen to have; in the next round it must have them still.
